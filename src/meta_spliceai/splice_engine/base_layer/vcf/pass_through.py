@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField, Reason
 from meta_spliceai.splice_engine.base_layer.vcf.precomputed import ScoreTable
-from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, Block, info_safe
+from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, Block, info_safe, text_of
 from meta_spliceai.splice_engine.genome.annotation import IN_NONE, IN_SEVERAL, Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 
@@ -123,7 +123,7 @@ class PassThrough:
         lines = self._lines(block, data)
         genes, passes = np.full(len(lines.rows), IN_SEVERAL), np.zeros(len(lines.rows), dtype=bool)
         for name, places in _by_contig(text, data, lines):
-            if known := self.genome.find(name.decode("latin-1")):
+            if known := self.genome.find(text_of(name)):
                 genes[places] = self.annotation.only(known, lines.pos[places])
                 here = places[(genes[places] == IN_NONE) | ((genes[places] >= 0) & bool(self.tables))]
                 passes[here] = self._matches(known, data, lines, here)
@@ -136,7 +136,7 @@ class PassThrough:
         told = {pair: self._reasons(pair) for pair in set(alleles)}
         entries = [told[pair] for pair in alleles]
         for place, row in zip(np.flatnonzero(inside).tolist(), np.flatnonzero(passes)[inside].tolist(), strict=True):
-            chrom = text[lines.starts[row] : lines.stops[row, 0]].decode("latin-1")
+            chrom = text_of(text[lines.starts[row] : lines.stops[row, 0]])
             gene = self.annotation.genes[genes[row]]
             entries[place] = self._entries(chrom, int(lines.pos[row]), alleles[place], gene)
         added = [entry[1] if one else entry[0] for entry, one in zip(entries, filled.tolist(), strict=True)]

@@ -25,7 +25,7 @@ from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import InfoField
-from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, TextVariants, declared
+from meta_spliceai.splice_engine.base_layer.vcf.text import INFO, TextVariants, declared, text_of
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 
 PUBLISHED_DISTANCE = 50
@@ -320,6 +320,6 @@ def _read_index(path: Path) -> dict[str, _Contig]:
                 at += 8 + 16 * chunks
             count = struct.unpack_from("<I", raw, at)[0]
             windows = np.maximum.accumulate(np.frombuffer(raw, "<u8", count, at + 4))
-            found[bare_contig(name.decode("latin-1"))] = _Contig(name, windows, end)
+            found[bare_contig(text_of(name))] = _Contig(name, windows, end)
             at += 4 + 8 * count
     return found

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Int64
@@ -75,6 +76,11 @@ class TextRecord:
         kept += [f"{key}={value}".encode() for key, value in additions]
         fields[INFO] = b";".join(kept) or b"."
         return b"\t".join(fields) + self.raw[len(body) :]
+
+
+def text_of(field: bytes) -> str:
+    """A column's text: UTF-8 (VCF 4.3, section 1.1), and what is none with its bytes as \\xNN."""
+    return field.decode("utf-8", "backslashreplace")
 
 
 def _key(entry: bytes) -> str:
@@ -183,7 +189,7 @@ class TextVariants:
                 raise RuntimeError(f"line {number} is a record without a place")
             alt = found[3]
             alleles = 0 if alt == b"." else alt.count(b",") + 1 - alt.count(b"<")
-            yield (number, line), found[1].decode("latin-1"), int(found[2]), alleles
+            yield (number, line), text_of(found[1]), int(found[2]), alleles
 
     def blocks(self) -> Iterator[Block]:
         """Records in blocks; where a block ends depends on the records alone."""
@@ -243,8 +249,8 @@ class TextVariants:
                 f"{self.name}, line {number}: {alt.count(b',') + 1:,} alternative alleles; a record holds at most "
                 f"{MOST_ALTERNATIVES:,}: split it, for example with 'bcftools norm -m -'"
             )
-        alts = () if alt == b"." else tuple(alt.decode("latin-1").split(","))
-        return TextRecord(line, number, chrom.decode("latin-1"), int(pos), ref.decode("latin-1"), alts)
+        alts = () if alt == b"." else tuple(text_of(alt).split(","))
+        return TextRecord(line, number, text_of(chrom), int(pos), text_of(ref), alts)
 
     def header_with(self, info: dict[str, str], extra: Sequence[str]) -> bytes:
         """The header with INFO definitions: each in place of an old one of the same ID, else before the column line.
@@ -296,7 +302,7 @@ def split_lines(chunks: Iterable[bytes], name: str) -> Iterator[list[bytes]]:
 
 def info_safe(text: str) -> str:
     """The text with what INFO or our own separators cannot hold written as %XX (VCF 4.3, section 1.2)."""
-    return re.sub(r"[%;=,|\s]", lambda found: f"%{ord(found.group()):02X}", text)
+    return re.sub(r"[%;=,|\s]", lambda found: quote(found.group(), safe=""), text)
 
 
 def declared(header: Sequence[bytes]) -> dict[str, int]:
