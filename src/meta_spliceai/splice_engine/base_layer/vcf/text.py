@@ -188,7 +188,7 @@ class TextVariants:
                 self.record(line, number)
                 raise RuntimeError(f"line {number} is a record without a place")
             alt = found[3]
-            alleles = 0 if alt == b"." else alt.count(b",") + 1 - alt.count(b"<")
+            alleles = 0 if alt == b"." else max(0, alt.count(b",") + 1 - alt.count(b"<"))
             yield (number, line), text_of(found[1]), int(found[2]), alleles
 
     def blocks(self) -> Iterator[Block]:
