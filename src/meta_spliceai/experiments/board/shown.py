@@ -74,7 +74,8 @@ def memory(size: object) -> str:
     """Bytes in units of 1024."""
     if number(size) == DASH:
         return DASH
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"  # type: ignore[operator]
+    small = size / 2**20 < 1023.5  # type: ignore[operator]
+    return f"{size / 2**20:.0f} MiB" if small else f"{size / 2**30:.2f} GiB"  # type: ignore[operator]
 
 
 def dollars(amount: object) -> str:
