@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from meta_spliceai.errors import InputError, shown, unknown_value
@@ -427,19 +428,24 @@ class Guess(NamedTuple):
     priority: str
 
 
+def _digits(value: float) -> str:
+    """A number with all its digits and no exponent."""
+    return f"{Decimal(repr(float(value))):f}".removesuffix(".0")
+
+
 def write_guess(wish: Wish) -> Guess:
     """The cells of a guess: `48GB+`, `2-4h`, `⭐ HIGH`; a dash where nothing was guessed."""
 
     def from_to(ends: list[str]) -> str:
         return ends[0] if ends[0] == ends[1] else "-".join(ends)
 
-    vram = f"{wish.vram_gb:g}GB{'+' if wish.vram_or_more else ''}" if wish.vram_gb else "-"
+    vram = f"{_digits(wish.vram_gb)}GB{'+' if wish.vram_or_more else ''}" if wish.vram_gb else "-"
     time = "-"
     if wish.hours:
         minutes = from_to([f"{hours * 60:.0f}" for hours in wish.hours]) + "min"
         # Minutes only where they say the same when they are read back.
         same = wish.hours[1] < 1 and round(wish.hours[0] * 60) > 0 and read_hours(minutes) == wish.hours
-        time = minutes if same else from_to([f"{hours:g}" for hours in wish.hours]) + "h"
+        time = minutes if same else from_to([_digits(hours) for hours in wish.hours]) + "h"
     priority = wish.priority.upper() if wish.priority else "-"
     return Guess(vram, time, f"{STAR} {priority}" if wish.starred else priority)
 
