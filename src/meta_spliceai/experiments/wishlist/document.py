@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from unicodedata import combining
 
 from meta_spliceai.errors import InputError, shown, unknown_value
 from meta_spliceai.experiments.board.shown import Table, as_markdown, estimate, number
@@ -293,6 +294,8 @@ def mend(text: str) -> tuple[str, int]:
             try:
                 mended = found[0].encode(encoding).decode("utf-8")
             except UnicodeError:
+                continue
+            if any(map(combining, mended)):  # an accent of nothing: "Ã©" is an é of another encoding
                 continue
             count += 1
             return mended
