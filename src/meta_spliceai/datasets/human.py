@@ -91,14 +91,19 @@ def source_file(dataset: DataSet, path: str | Path | None) -> Source:
 def read_rows(source: Source, separator: str, columns: Sequence[str]) -> pd.DataFrame:
     """A delimited text file as text, empty fields as "", indexed by line number (the header is line 1); InputError for
     no such table, or a missing column."""
-    lines = list(text_lines(source.path, LARGEST_TABLE))
+    numbered = [
+        (at, line) for at, line in enumerate(text_lines(source.path, LARGEST_TABLE), start=1) if line.strip(" ")
+    ]
+    lines = [line for _, line in numbered]
     text = io.StringIO("\n".join(lines))
     try:
         rows = pd.read_csv(text, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
         header = next(csv.reader(lines[:1], delimiter=separator))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError, csv.Error) as error:
         raise InputError(f"{source.path} is no table of the expected format: {str(error).strip()}") from error
-    return as_read(rows, source.path, columns, header, first_line=2)
+    rows = as_read(rows, source.path, columns, header, first_line=2)
+    # Blank lines count, too; where a row goes over several lines, its own is not known.
+    return rows.set_axis([at for at, _ in numbered[1:]]) if len(rows) == len(lines) - 1 else rows
 
 
 def as_read(
