@@ -123,9 +123,9 @@ def in_words(work: Mapping[str, Any]) -> str:
 
 def _amount(giga: float) -> str:
     """A number of billions with three digits and its prefix."""
-    if giga < 1000:
+    if giga < 999.5:  # from there on three digits of it would be 1e+03
         return f"{giga:.3g} G"
-    return f"{giga / 1e3:.3g} T" if giga < 1e6 else f"{giga / 1e6:,.3g} P"
+    return f"{giga / 1e3:.3g} T" if giga < 999.5e3 else f"{giga / 1e6:,.3g} P"
 
 
 def told_of(record: Mapping[str, Any]) -> list[str]:
