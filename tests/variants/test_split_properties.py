@@ -39,11 +39,13 @@ FRACTIONS = st.sampled_from(
 
 @st.composite
 def tables(draw: st.DrawFn) -> pd.DataFrame:
-    """Variants of both classes on some chromosomes, in groups of unlike size that may reach over chromosomes."""
-    rows = draw(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 9), st.integers(1, 99)), min_size=12, max_size=60))
+    """Variants of both classes on some chromosomes, in groups of unlike size of which one reaches over chromosomes."""
+    row = st.tuples(st.integers(1, 6), st.integers(0, 9), st.integers(1, 99))
+    rows = draw(st.lists(row, min_size=40, max_size=80))
     frame = pd.DataFrame(rows, columns=["chrom", "group", "pos"])
     frame["chrom"] = [f"chr{number}" if number % 2 else str(number) for number in frame["chrom"]]
-    frame["group"] = "g" + frame["group"].astype(str)
+    near = frame["chrom"].str.removeprefix("chr") + "-" + (frame["group"] % 3).astype(str)
+    frame["group"] = near.where(frame["group"] > 0, "over all")
     frame["variant_id"] = [f"v{at} é" for at in range(len(frame))]
     frame["classification"] = ["Normal" if at % 2 else "Splice-altering" for at in range(len(frame))]
     return as_variant_table(
