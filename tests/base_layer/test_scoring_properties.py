@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 
@@ -28,9 +28,10 @@ from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, sc
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.genome.annotation import Gene
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode, encode, reverse_complement
+from tests.properties import quick
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-FEW = settings(QUICK, max_examples=6)
+QUICK = quick(40)
+FEW = quick(6)
 DISTANCE = 4
 POSITIONS = 2 * DISTANCE + 1
 PROBABILITIES = st.floats(0, 1, width=32)
@@ -234,7 +235,7 @@ def test_a_cache_has_what_was_written_and_nothing_else(
     assert cache.damaged == 0
 
 
-@settings(QUICK, max_examples=12)
+@quick(12)
 @given(st.sets(st.integers(0, 40), min_size=1, max_size=8), st.none() | st.integers(3, 7))
 def test_packed_scores_come_back_to_the_bit_or_to_their_digits(
     tmp_path_factory: pytest.TempPathFactory, numbers: set[int], digits: int | None
@@ -283,7 +284,7 @@ def by_hand(delta: np.ndarray, base: str, strand: str, pos: int, mask: bool) -> 
     return found
 
 
-@settings(QUICK, max_examples=80)
+@quick(80)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["spliceai", "cispliceai", "pangolin"]),

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.cli.console import PlainConsole, as_json, styled, table
@@ -26,8 +26,9 @@ from meta_spliceai.errors import (
     unknown_value,
 )
 from tests.conftest import RunCli
+from tests.properties import quick
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(60)
 ANY = st.text(st.characters(blacklist_categories=("Cs",)), max_size=40) | st.text("\x1b[]\r\n\t\x00:/ab", max_size=30)
 NUMBER = st.integers(0, 400).map(str) | st.floats(0, 400).map(lambda value: f"{value:.3f}")
 
@@ -73,7 +74,7 @@ def test_a_size_is_read_in_powers_of_ten(whole: int, thousandths: int, unit: str
             size_in_bytes(text)
 
 
-@settings(QUICK, max_examples=150)
+@quick(150)
 @given(ANY, st.integers(1, 60))
 def test_any_text_is_one_printable_line_of_bounded_length(text: str, times: int) -> None:
     for made in (one_line(text * times), brief(text * times), shown(text * times)):
@@ -119,7 +120,7 @@ def test_an_unknown_word_is_told_with_every_choice(word: str, choices: list[str]
     assert message.endswith(f"Choices: {', '.join(choices)}")
 
 
-@settings(QUICK, max_examples=25)
+@quick(25)
 @given(ANY, st.integers(20, 90))
 def test_text_from_outside_moves_no_cursor_and_opens_no_markup(text: str, width: int) -> None:
     console = PlainConsole(width=width, force_terminal=False, record=True, file=open(os.devnull, "w"))  # noqa: SIM115

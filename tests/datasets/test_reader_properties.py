@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.datasets import mapsy, mfass
@@ -18,8 +18,9 @@ from meta_spliceai.datasets.splicevardb import COLUMNS, DATASET, read_splicevard
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
+from tests.properties import quick
 
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(15)
 BASES = "".join(np.random.default_rng(6).choice(list("ACGT"), 1200))
 OTHER = dict(zip("ACGT", "CGTA", strict=True))
 ADAPTERS = "AATTGGCCAATTGGC", "GGCCTTAAGGCCTTA"
@@ -53,6 +54,7 @@ EXONS = st.tuples(
     st.sampled_from("+-"),
     st.floats(0, 0.999),  # where in the construct the changed base lies
 )
+
 FORMS = st.fixed_dictionaries({"crlf": st.booleans(), "mark": st.booleans(), "packed": st.booleans()})
 
 

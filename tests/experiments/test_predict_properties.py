@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError, IntegrityError
@@ -26,8 +26,9 @@ from meta_spliceai.splice_engine.base_layer.vcf import text
 from meta_spliceai.splice_engine.base_layer.vcf.pieces import Cut
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
+from tests.properties import quick
 
-QUICK = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(6)
 BASES = "".join(np.random.default_rng(4).choice(list("ACGT"), 400))
 GENOME = MemoryGenome({"chr1": BASES, "chr2": BASES}, "toy", "toy.fa")
 GENES = GeneAnnotation(
@@ -199,7 +200,7 @@ def test_every_allele_has_a_reason_or_a_strand_a_gene_and_bases(
             assert allele["reason"], row
 
 
-@settings(QUICK, max_examples=5)
+@quick(4)
 @given(made=rows())
 def test_a_vcf_and_a_table_of_the_same_alleles_get_the_same_predictions(
     tmp_path_factory: pytest.TempPathFactory, made: list[tuple]
@@ -224,7 +225,7 @@ def test_a_vcf_and_a_table_of_the_same_alleles_get_the_same_predictions(
             assert float(found[3]) <= float(found[2]) <= float(found[4])
 
 
-@settings(QUICK, max_examples=5)
+@quick(4)
 @given(
     made=rows(),
     notes=st.lists(CELL, min_size=10, max_size=10),
@@ -257,7 +258,7 @@ def test_pieces_of_a_table_with_any_cells_are_merged_to_the_whole(
     assert [row[found[0].index("my note")] for row in found[1:]] == [row[-1] for row in noted]
 
 
-@settings(QUICK, max_examples=5)
+@quick(4)
 @given(made=rows(), notes=st.lists(CELL, min_size=10, max_size=10))
 def test_every_format_holds_the_same_cells(
     tmp_path_factory: pytest.TempPathFactory, made: list[tuple], notes: list[str]

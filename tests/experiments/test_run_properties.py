@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError
@@ -21,8 +21,9 @@ from meta_spliceai.experiments.run.utilisation import in_words, put_together
 from meta_spliceai.experiments.spec.experiment import DataSpec
 from meta_spliceai.splice_engine.variants.splits import Split
 from meta_spliceai.splice_engine.variants.table import CLASSES, Coverage, as_variant_table
+from tests.properties import quick
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(40)
 
 
 @st.composite
@@ -83,7 +84,7 @@ def test_a_draw_accounts_for_every_row_and_keeps_the_tables_order(
     assert again.notes == chosen.notes
 
 
-@QUICK
+@quick(15)
 @given(tables(), st.integers(0, 99))
 def test_a_test_is_the_same_in_any_order_and_another_with_any_other_label(table: pd.DataFrame, seed: int) -> None:
     digest = digest_of_test(table, "toy")
@@ -141,7 +142,7 @@ def test_work_put_together_has_the_time_that_it_would_take_at_the_limits(parts: 
     assert put_together([*made, {**made[0], "gflop": None, "why": "cache"}])["why"] == "cache"
 
 
-@settings(QUICK, max_examples=150)
+@quick(150)
 @given(st.floats(0.01, 5e8) | st.sampled_from([999.4, 999.5, 999.99, 999_499.0, 999_500.0, 1e6]))
 def test_an_amount_of_work_is_told_in_three_digits_and_read_back(gflop: float) -> None:
     work = put_together([{"gflop": gflop, "seconds": 2.0, "limit_gflop_per_second": 1e9, "precision": "x", "why": ""}])

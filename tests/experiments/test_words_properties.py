@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError
@@ -30,8 +30,9 @@ from meta_spliceai.experiments.wishlist.document import (
     split_row,
     write_guess,
 )
+from tests.properties import quick
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(40)
 ANY = st.text(st.characters(blacklist_categories=("Cs",)), max_size=12)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | ANY,
@@ -48,7 +49,7 @@ def finished(run: str, at: str, **more: Any) -> dict[str, Any]:
     return {"event": "finished", "row": "a", "run": run, "at": at, "test": test, "split": split, **more}
 
 
-@QUICK
+@quick(20)
 @given(st.lists(st.tuples(ANY, PLAIN), max_size=4), st.data())
 def test_any_event_comes_back_and_a_cut_takes_the_last_line_alone(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, Any]], data: st.DataObject
@@ -115,7 +116,7 @@ WISHES = st.builds(
 )
 
 
-@settings(QUICK, max_examples=200)
+@quick(200)
 @given(WISHES)
 def test_any_guess_is_read_back_as_it_was(wish: Wish) -> None:
     guess = write_guess(wish)
@@ -131,7 +132,7 @@ WORDS = (
 )
 
 
-@settings(QUICK, max_examples=15)
+@quick(15)
 @given(titles=st.lists(st.tuples(WORDS, WORDS, WISHES), min_size=1, max_size=4))
 def test_rows_of_any_title_survive_render_and_import(
     packaged_rows: dict[str, ExperimentSpec], titles: list[tuple[str, str, Wish]]
@@ -183,7 +184,7 @@ def test_memory_that_is_no_amount_is_refused_with_its_cell(cell: str) -> None:
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
-@settings(QUICK, max_examples=150)
+@quick(150)
 @given(NUMBERS, st.integers(0, 4), st.booleans())
 def test_a_number_is_read_back_to_its_decimals_and_has_no_negative_zero(
     value: float, decimals: int, sign: bool
@@ -206,7 +207,7 @@ def seconds_of(text: str) -> float:
     )
 
 
-@settings(QUICK, max_examples=200)
+@quick(200)
 @given(st.floats(0, 1e7) | st.sampled_from([9.94, 9.95, 9.5, 59.5, 59.49, 3599.4, 3599.5, 3600, 7199.9]))
 def test_a_duration_says_the_time_to_its_own_precision(seconds: float) -> None:
     text = duration(seconds)
@@ -216,7 +217,7 @@ def test_a_duration_says_the_time_to_its_own_precision(seconds: float) -> None:
     assert seconds_of(text) <= seconds_of(duration(seconds + 61)) or seconds < 10
 
 
-@settings(QUICK, max_examples=200)
+@quick(200)
 @given(st.integers(0, 2**45) | st.sampled_from([2**30 - 1, 2**30 - 2**19, 2**30 - 2**20, 2**20 - 1]))
 def test_memory_is_told_in_the_unit_that_keeps_it_below_1024(size: int) -> None:
     amount, unit = memory(size).split()

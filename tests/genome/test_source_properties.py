@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError
@@ -22,8 +22,9 @@ from meta_spliceai.splice_engine.genome.sequence import (
     read_region,
     reverse_complement,
 )
+from tests.properties import quick
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(40)
 LETTERS = "ACGTacgtNnRYSWKMBDHVUu"
 MEANT = str.maketrans({**dict.fromkeys("RYSWKMBDHV", "N"), "U": "T"})
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -73,7 +74,7 @@ def test_codes_and_strands_against_text(text: str) -> None:
     assert decode(encode(text)) == meant(text)
 
 
-@settings(QUICK, max_examples=15)
+@quick(15)
 @given(
     st.lists(SEQUENCE, min_size=1, max_size=3),
     st.integers(1, 25),

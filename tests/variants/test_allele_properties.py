@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError
@@ -32,9 +32,10 @@ from meta_spliceai.splice_engine.variants.table import (
     as_variant_table,
     build_windows,
 )
+from tests.properties import quick
 
 Make = Callable[..., pd.DataFrame]
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(60)
 BASES = st.text("ACGT", min_size=1, max_size=6)
 CONTIG = "".join(np.random.default_rng(11).choice(list("ACGTN"), 120, p=[0.24, 0.24, 0.24, 0.24, 0.04]))
 
@@ -112,7 +113,7 @@ def merged_slowly(rows: list[tuple]) -> dict[tuple, list[tuple]]:
     return found
 
 
-@settings(QUICK, max_examples=15)
+@quick(15)
 @given(st.lists(ROW, min_size=1, max_size=10))
 def test_merged_rows_against_a_reading_row_by_row(rows: list[tuple]) -> None:
     frame = pd.DataFrame(

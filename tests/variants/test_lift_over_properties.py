@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.alleles import BROKEN_UP, NO_PLACE, Chain, Lifted, lift_over
 from meta_spliceai.splice_engine.variants.table import as_variant_table
+from tests.properties import quick
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(40)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def test_a_lifted_allele_stands_in_the_new_genome_and_makes_the_same_change(
     assert mutant[start[0] : start[0] + before + len(alt)] == reads_alike[at : at + before + len(alt)]
 
 
-@settings(QUICK, max_examples=15)
+@quick(15)
 @given(builds(), st.data())
 def test_a_lifted_table_accounts_for_every_row(
     tmp_path_factory: pytest.TempPathFactory, both: Builds, data: st.DataObject

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError
@@ -30,8 +30,9 @@ from meta_spliceai.splice_engine.variants.splits import (
     write_split,
 )
 from meta_spliceai.splice_engine.variants.table import as_variant_table
+from tests.properties import quick
 
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(15)
 FRACTIONS = st.sampled_from(
     [{TRAIN: 0.6, VALIDATION: 0.2, TEST: 0.2}, {TRAIN: 0.5, TEST: 0.5}, {TRAIN: 1, VALIDATION: 9, TEST: 5}]
 )

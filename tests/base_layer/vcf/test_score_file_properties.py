@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError, IntegrityError
@@ -24,9 +24,10 @@ from meta_spliceai.splice_engine.base_layer.vcf.tabulate import tabulate
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
+from tests.properties import quick
 
 Make = Callable[..., FileScorer]
-QUICK = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(20)
 HEAD = b"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 ODD = ["<DEL>", "<INS:ME>", "<DÜP>", "*", "A]chr2:5]", "G<c>", "<<<<<<<<<<<<", "R", "", "C.", "%41", "a b", "=|;"]
 ALT = st.one_of(st.text("ACGTN", min_size=1, max_size=4), st.text("acgt", min_size=1, max_size=2), st.sampled_from(ODD))
@@ -156,7 +157,7 @@ class Stopped(Exception):
     """What the test throws."""
 
 
-@settings(QUICK, max_examples=10)
+@quick(8)
 @given(data=st.data(), packed=st.booleans(), torn=st.binary(max_size=30))
 def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_bytes(
     data: st.DataObject,
@@ -206,7 +207,7 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_bytes(
     assert sorted(path.name for path in folder.iterdir()) == ["broken.vcf", "whole.vcf"]
 
 
-@settings(QUICK, max_examples=10)
+@quick(8)
 @given(data=st.data(), of=st.integers(1, 5), regions=st.booleans())
 def test_shards_of_any_file_are_merged_to_the_bytes_of_one_run(
     data: st.DataObject,

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf, text
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants, declared, info_safe, split_lines
+from tests.properties import quick
 
-QUICK = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(50)
 COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 FIELD = st.text(st.characters(blacklist_characters="\t\r\n", blacklist_categories=("Cs",)), min_size=1, max_size=8)
 INFO_KEYS = ("A", "AB", "B", "OLD", "OLDER")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -24,8 +24,9 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     weigh_ranks,
     with_interval,
 )
+from tests.properties import quick
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = quick(60)
 POINTS = OperatingPoints(recalls=(0.2, 0.5, 1.0), tops=(1, 3), thresholds=(0.5,), false_positive_rates=(0.0, 0.3))
 ROW = st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.integers(0, 3))
 
