@@ -256,7 +256,7 @@ class _LanguageModel(nn.Module):
     def __init__(self, config: PretrainingConfig) -> None:
         super().__init__()
         self.encoder = HyenaDNA(model_config(config.size), config.gradient_checkpointing)
-        self.encoder.spread_waves(2 * config.length)
+        self.encoder.start_for(config.length)
         self.head = nn.Linear(self.encoder.config.d_model, self.encoder.config.vocabulary, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
 

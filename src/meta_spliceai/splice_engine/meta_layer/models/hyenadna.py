@@ -110,21 +110,22 @@ class _LongFilter(nn.Module):
         self.modulation = _Modulation(config)
 
     @torch.no_grad()
-    def spread_waves(self, longest: float) -> None:
-        """Start the filter network's sines with periods of 2 to `longest` bases (evenly in their logarithm), and its
-        hidden layers as Sitzmann et al. 2020 (arXiv 2006.09661) do for networks of sines.
+    def start_for(self, length: int) -> None:
+        """Start the filter as that of a model made for sequences of this many bases, with sines of periods from 2 bases
+        to twice as many (evenly in their logarithm) and hidden layers as in Sitzmann et al. 2020 (arXiv 2006.09661).
 
-        The published start tells taps apart on the scale of the longest sequence that the model reads: over a much
-        shorter one its filters are flat, and only the short convolutions see which base stands where.
+        Position and decay are on the scale of the longest sequence that a model reads. Over a much shorter one the
+        published start gives flat filters without decay: no tap differs from its neighbours, nor near from far.
         """
         first, *hidden = [layer for layer in self.implicit_filter if isinstance(layer, nn.Linear)]
         bases, frequency = self.pos_emb.t.shape[1] - 1, float(self.implicit_filter[1].freq.mean())
-        periods = torch.empty(first.out_features).uniform_(math.log(2), math.log(longest)).exp()
+        periods = torch.empty(first.out_features).uniform_(math.log(2), math.log(2 * length)).exp()
         first.weight[:, 0] = 2 * math.pi * bases / frequency / periods
         first.bias.uniform_(-math.pi / frequency, math.pi / frequency)
         for layer in hidden[:-1]:
             reach = math.sqrt(6 / layer.in_features) / frequency
             layer.weight.uniform_(-reach, reach)
+        self.modulation.deltas *= bases / length
 
     def taps(self, length: int) -> Float[Tensor, "channels length"]:
         """The filter's first `length` taps."""
@@ -223,11 +224,11 @@ class HyenaDNA(nn.Module):
                 # Keeps the residual stream's variance independent of the depth (as GPT-2 does).
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.n_layer))
 
-    def spread_waves(self, longest: float) -> None:
-        """See the long filters' own: a start for training on sequences far shorter than the model can read."""
+    def start_for(self, length: int) -> None:
+        """Start the long filters for training on sequences far shorter than the model can read (see theirs)."""
         for module in self.modules():
             if isinstance(module, _LongFilter):
-                module.spread_waves(longest)
+                module.start_for(length)
 
     @staticmethod
     def _initialise(module: nn.Module) -> None:
