@@ -28,6 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LEDGER = "results"
 IMAGES = Path("docs/images")
 PLANS = Path("docs/results/wishlist-plans.json")
+ENCODERS = (
+    "validated-delta-50k",
+    "hyenadna-small-validated-delta",
+    "hyenadna-medium-validated-delta",
+    "hyenadna-large-finetune",
+)
+"""Rows with the same data, split, window and target at laptop scale, which differ in the encoder."""
 CURVE = "curve-"
 """Beginning of the ids of the learning curve's rows."""
 
@@ -120,17 +127,25 @@ def rows_table(root: Path) -> str:
                 f"{duration(entry['seconds'])}, {memory(entry['peak_memory_bytes'])}",
             )
         )
-    completed = {one.row for one in results if one.entry.get("as_wished")}
-    wished = [row for row in load_rows(own=None).values() if row.wish is not None and row.id not in completed]
-    rows += [(row.title, "open: not run as wished yet", *[DASH] * (len(columns) - 2)) for row in wished]
+    completed = {one.row: packaged_encoder(one) for one in results if one.entry.get("as_wished")}
+    for row in load_rows(own=None).values():
+        if row.wish is not None and completed.get(row.id, True):
+            state = "with the published weights" if row.id in completed else "not run as wished yet"
+            rows.append((row.title, f"open: {state}", *[DASH] * (len(columns) - 2)))
     return as_markdown(Table(columns, rows, 3))
+
+
+def packaged_encoder(one: Result) -> bool:
+    """Whether a run's encoder is one of those in the package, which stand in for the published ones at laptop scale."""
+    return "packaged encoder" in str(one.entry.get("weights_origin"))
 
 
 def completed_table(root: Path) -> str:
     """The completed rows in short: the wishlist's answer for a first page."""
     rows = [
         (
-            f"{one.spec.title}, {one.entry['data']['name']}",
+            f"{one.spec.title}, {one.entry['data']['name']}"
+            + (", encoder pre-trained by this project" if packaged_encoder(one) else ""),
             one.spec.scale,
             one.auprc,
             _alone(one.best("base")),
@@ -369,6 +384,7 @@ def draw(root: Path) -> list[Path]:
     ]
     pictures: dict[str, Any] = {
         "context": lambda axis: _curve(axis, sorted((one.spec.window, [one]) for one in context), "window, nt"),
+        "encoders": lambda axis: _forest(axis, [one for one in results if one.row in ENCODERS]),
         "data": lambda axis: _curve(axis, curve, "labelled variants trained on"),
         "folds": lambda axis: _folds(axis, [one for one in results if one.entry.get("folds")]),
         "rows": lambda axis: _forest(axis, [one for one in results if one.value(one.learned, "auprc")]),
