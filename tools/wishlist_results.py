@@ -196,6 +196,24 @@ def folds_table(root: Path) -> str:
     return as_markdown(Table(columns, rows))
 
 
+def ensembles_table(root: Path) -> str:
+    """Ensembles of rows beside their members on the same test, and whether the members' disagreement tells where the
+    ensemble errs."""
+    results = [one for one in on_the_wishlist(read_results(root)) if one.entry.get("as_wished")]
+    rows = []
+    for one in results:
+        if one.spec.ensemble is None:
+            continue
+        names, scale = one.spec.ensemble.members, one.spec.scale
+        members = [member for member in results if member.row in names and member.spec.scale == scale]
+        rows.append((_named(one), one.auprc, _alone(one.best("base"))))
+        rows += [(f"its member {member.spec.title}", member.auprc, "") for member in members]
+        told = Workspace(root / LEDGER).run(str(one.entry["run"])).record()["training"]["disagreement"]
+        r = f"{number(told['spearman_with_error'])} on {told['rows']:,} tested variants"
+        rows.append(("rank correlation of the members' disagreement with the ensemble's error", r, ""))
+    return as_markdown(Table(("model", "AUPRC", "base network"), rows, 1))
+
+
 def folds_run(one: Result) -> str:
     """How many folds a row has that was wished with another number: one for each chromosome; else empty."""
     folds = [str(fold["folds"]) for fold in one.entry.get("folds") or ()]
@@ -326,6 +344,7 @@ BLOCKS = {
     "wishlist-rows": rows_table,
     "wishlist-completed": completed_table,
     "wishlist-curve": curve_table,
+    "wishlist-ensembles": ensembles_table,
     "wishlist-folds": folds_table,
     "wishlist-tasks": tasks_table,
     "wishlist-planned": planned_table,
