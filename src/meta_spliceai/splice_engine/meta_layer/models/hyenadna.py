@@ -97,7 +97,7 @@ class _LongFilter(nn.Module):
 
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
-        width = config.filter_order
+        width, self.frequency = config.filter_order, config.activation_freq
         self.bias = nn.Parameter(torch.randn(config.d_model))
         self.pos_emb = _Positions(config)
         # One sine is shared by all hidden layers: the published state dicts hold it several times, once a place.
@@ -118,7 +118,7 @@ class _LongFilter(nn.Module):
         published start gives flat filters without decay: no tap differs from its neighbours, nor near from far.
         """
         first, *hidden = [layer for layer in self.implicit_filter if isinstance(layer, nn.Linear)]
-        bases, frequency = self.pos_emb.t.shape[1] - 1, float(self.implicit_filter[1].freq.mean())
+        bases, frequency = self.pos_emb.t.shape[1] - 1, self.frequency
         periods = torch.empty(first.out_features).uniform_(math.log(2), math.log(2 * length)).exp()
         first.weight[:, 0] = 2 * math.pi * bases / frequency / periods
         first.bias.uniform_(-math.pi / frequency, math.pi / frequency)
