@@ -2,7 +2,8 @@
 
     python tools/package_encoder.py encoders/small
 
-Weights are stored as float16, half the size; the tables of positions, which follow from their length, are left out.
+Weights are stored as float16, half the size, but for those of the long filters, whose waves turn many times over a
+sequence; the tables of positions, which follow from their length, are left out.
 An encoder that no Markov model is worse than is refused. What rounding changes is printed.
 """
 
@@ -30,8 +31,8 @@ def main(folder: Path) -> None:
     to = Path(meta_spliceai.__file__).parent / SHIPPED_ENCODERS / facts["settings"]["size"]
     to.mkdir(parents=True, exist_ok=True)
     tensors = load_file(folder / WEIGHTS)
-    kept = {name: tensor.half() for name, tensor in tensors.items() if ".pos_emb." not in name}
-    save_file(kept, to / WEIGHTS)
+    kept = {name: tensor for name, tensor in tensors.items() if ".pos_emb." not in name}
+    save_file({name: one if ".filter_fn." in name else one.half() for name, one in kept.items()}, to / WEIGHTS)
     with atomic_write(to / "config.json") as handle:
         json.dump(told, handle, indent=1)
 
