@@ -10,7 +10,7 @@ import pytest
 from meta_spliceai.experiments.spec import parts
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.parts import lacking
-from meta_spliceai.experiments.spec.rows import as_smoke, load_rows
+from meta_spliceai.experiments.spec.rows import as_smoke, at_scale, load_rows
 from tests.conftest import RunCli
 
 ROWS = load_rows(own=None)
@@ -47,7 +47,11 @@ def test_weights_of_the_hub_can_be_downloaded_with_the_network(monkeypatch: pyte
     assert [spec.id for spec in WISHED if lacking(spec, ROWS)] == []
     monkeypatch.setattr(parts.importlib.util, "find_spec", lambda name: None)
     (line,) = lacking(ROWS["hyenadna-small-quantile"], ROWS)
-    assert "pip install 'huggingface-hub>=0.26' (the extra 'hyena'); or run it with random ones" in line
+    assert "pip install 'huggingface-hub>=0.26' (the extra 'hyena'); or run it with those in the package" in line
+
+
+def test_every_row_starts_on_a_bare_machine_at_laptop_scale() -> None:
+    assert {spec.id for spec in WISHED if lacking(at_scale(spec, "laptop"), ROWS)} == set()
 
 
 def test_what_it_says_for_weights_works() -> None:

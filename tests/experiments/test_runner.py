@@ -314,7 +314,7 @@ def test_a_row_without_its_encoders_weights_ends_before_anything_is_computed(
     said = (
         "holds no HyenaDNA"
         if inside
-        else "three ways out: fill the cache .* folder .* weights='scratch' .--set encoder.settings.weights=FOLDER"
+        else "ways out: fill the cache .* folder .* weights='scratch' .--set encoder.settings.weights=FOLDER"
     )
     with pytest.raises(MissingResourceError, match=f"row 'toy-row': .*{said}"):
         run_experiment(row, workspace, "cpu", rows=catalogue)

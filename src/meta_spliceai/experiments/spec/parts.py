@@ -20,6 +20,7 @@ from meta_spliceai.resources.resolve import (
     folder_at_hand,
     offline,
     package_at_hand,
+    shipped_encoders,
 )
 from meta_spliceai.splice_engine.genome.human_genome import AUTO, whole_genome
 from meta_spliceai.splice_engine.genome.sequence import GRCH38, build_name
@@ -98,7 +99,8 @@ def lacking(spec: ExperimentSpec, rows: dict[str, ExperimentSpec], begun: Set[st
     ensembles are looked up in `rows`, and lack nothing where they have a run (`begun`)."""
     found = [*_data(spec.data), *_networks(spec)]
     if spec.ensemble is None:
-        found += _encoder(spec, "; or run it with random ones: --set encoder.settings.weights=scratch")
+        packaged = " with those in the package: --scale laptop, or" if spec.encoder.name in shipped_encoders() else ""
+        found += _encoder(spec, f"; or run it{packaged} with random ones: --set encoder.settings.weights=scratch")
     else:
         for member in (member_of(spec, row_id, rows) for row_id in spec.ensemble.members if row_id not in begun):
             found += [*_data(member.data), *_networks(member), *_encoder(member, "")]

@@ -111,7 +111,7 @@ def load_hyenadna(
 
     Raises:
         InputError: an unknown name, or a folder with a model of another size.
-        MissingResourceError: the weights cannot be had; the message names the three ways out.
+        MissingResourceError: the weights cannot be had; the message names the ways out.
         MissingExtraError: the hub was asked for and huggingface_hub is not installed.
         IntegrityError: a file is truncated or does not hold what its config says.
     """
@@ -195,10 +195,12 @@ def _found(name: str, weights: str, revision: str | None, endpoint: str | None) 
 
 def _unavailable(name: str, why: str) -> MissingResourceError:
     published = PUBLISHED[name]
+    packaged = ", take those in the package, weights='packaged'" if name in shipped_encoders() else ""
     return MissingResourceError(
-        f"the weights of {name} cannot be had ({why}); three ways out: fill the cache once on a machine with the "
+        f"the weights of {name} cannot be had ({why}); ways out: fill the cache once on a machine with the "
         f"network (hf download {published.repository} --revision {published.revision}) and copy it here, give a local "
-        f"folder as weights (meta-spliceai pretrain makes one), or ask for random weights with weights='scratch'"
+        f"folder as weights (meta-spliceai pretrain makes one){packaged}, or ask for random weights with "
+        "weights='scratch'"
     )
 
 
