@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from meta_spliceai.experiments.plan.choose import in_short
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
+from meta_spliceai.resources.resolve import shipped_encoders
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER = "results"
@@ -35,6 +36,8 @@ ENCODERS = (
     "hyenadna-large-finetune",
 )
 """Rows with the same data, split, window and target at laptop scale, which differ in the encoder."""
+PACKAGED = "packaged-human"
+"""The data set of most rows."""
 CURVE = "curve-"
 """Beginning of the ids of the learning curve's rows."""
 
@@ -196,6 +199,20 @@ def folds_table(root: Path) -> str:
     return as_markdown(Table(columns, rows))
 
 
+def encoders_table(root: Path) -> str:
+    """The encoders in the package: what they were trained on, and bits a base on what they have not seen, beside Markov
+    models'."""
+    columns = ("encoder", "trained on", "left out", "bits a base", "Markov model of order 5", "of order 8")
+    rows = []
+    for name, folder in shipped_encoders().items():
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))["pretraining"]
+        settings, markov = facts["settings"], facts["markov_bits"]
+        read = settings["steps"] * settings["batch_size"] * settings["length"]
+        seen, left_out = f"{read / 1e6:.1f} million bases of GRCh38", ", ".join(facts["held_out"])
+        rows.append((name, seen, left_out, *map(number, (facts["held_out_bits"], markov["5"], markov["8"]))))
+    return as_markdown(Table(columns, rows, 3))
+
+
 def ensembles_table(root: Path) -> str:
     """Ensembles of rows beside their members on the same test, and whether the members' disagreement tells where the
     ensemble errs."""
@@ -344,6 +361,7 @@ BLOCKS = {
     "wishlist-rows": rows_table,
     "wishlist-completed": completed_table,
     "wishlist-curve": curve_table,
+    "wishlist-encoders": encoders_table,
     "wishlist-ensembles": ensembles_table,
     "wishlist-folds": folds_table,
     "wishlist-tasks": tasks_table,
@@ -380,7 +398,8 @@ def _alone(value: dict[str, Any] | None) -> str:
 def _named(one: Result) -> str:
     about = [] if one.entry.get("as_wished") else ["not as wished"]
     if "weights" in one.spec.encoder.settings:
-        about.append(f"weights {one.entry['weights_origin']}")
+        origin = str(one.entry["weights_origin"])  # what a packaged encoder has seen stands in a table of its own
+        about.append(f"weights {origin.split(' (')[0] if packaged_encoder(one) else origin}")
     return f"{one.spec.title} ({', '.join(about)}, {one.spec.window} nt)" if about else one.spec.title
 
 
@@ -403,15 +422,15 @@ def draw(root: Path) -> list[Path]:
     ]
     pictures: dict[str, Any] = {
         "context": lambda axis: _curve(axis, sorted((one.spec.window, [one]) for one in context), "window, nt"),
-        "encoders": lambda axis: _forest(axis, [one for one in results if one.row in ENCODERS]),
+        "encoders": lambda axis: _forest(axis, [one for one in results if one.row in ENCODERS], _encoder_of),
         "data": lambda axis: _curve(axis, curve, "labelled variants trained on"),
         "folds": lambda axis: _folds(axis, [one for one in results if one.entry.get("folds")]),
-        "rows": lambda axis: _forest(axis, [one for one in results if one.value(one.learned, "auprc")]),
+        "rows": lambda axis: _forest(axis, [one for one in results if one.value(one.learned, "auprc")], _label),
     }
     written = []
     with mpl.rc_context({"font.size": 8, "svg.hashsalt": "meta-spliceai", "svg.fonttype": "none"}):
         for name, plot in pictures.items():
-            figure = Figure(figsize=(8, 5 if name == "rows" else 3), layout="constrained")
+            figure = Figure(figsize=(8, {"rows": 6, "encoders": 2.2}.get(name, 3)), layout="constrained")
             FigureCanvasAgg(figure)
             plot(figure.add_subplot())
             path = root / IMAGES / f"wishlist-{name}.svg"
@@ -464,7 +483,21 @@ def _folds(axis: Any, results: Sequence[Result]) -> None:
     axis.legend(loc="lower left")
 
 
-def _forest(axis: Any, results: Sequence[Result]) -> None:
+def _label(one: Result) -> str:
+    """A row in short: tables have the rest."""
+    parts = [one.spec.title, *([] if one.entry.get("as_wished") else [f"{one.spec.window} nt"])]
+    parts += (
+        [f"{str(one.entry['weights_origin']).split()[0]} encoder"] if "weights" in one.spec.encoder.settings else []
+    )
+    return ", ".join([*parts, *([] if one.entry["data"]["name"] == PACKAGED else [one.entry["data"]["name"]])])
+
+
+def _encoder_of(one: Result) -> str:
+    frozen = "frozen" if one.spec.encoder.settings.get("freeze_encoder") else "trained"
+    return f"{one.spec.encoder.name}, {str(one.entry['weights_origin']).split()[0]}, {frozen}"
+
+
+def _forest(axis: Any, results: Sequence[Result], label: Callable[[Result], str]) -> None:
     """AUPRC of every row with its interval, beside the base network's on the same test."""
     from meta_spliceai.colours import KINDS
 
@@ -476,13 +509,9 @@ def _forest(axis: Any, results: Sequence[Result]) -> None:
         axis.errorbar(value["estimate"], row, xerr=around, fmt="o", color=KINDS["learned"], ms=4)
         if base is not None:
             axis.plot(base["estimate"], row, "D", color=KINDS["base"], ms=4, mfc="white")
-    labels = []
-    for one in results:
-        origin = one.entry["weights_origin"]  # what an own encoder saw stands in the table
-        labels.append(f"{_named(one).replace(origin, origin.split(' (')[0])}, {one.entry['data']['name']}")
-    axis.set_yticks(range(len(results)), labels)
+    axis.set_yticks(range(len(results)), [label(one) for one in results])
     axis.invert_yaxis()
-    axis.set_xlabel("AUPRC: learned model with its 95 % interval, base network (diamond)")
+    axis.set_xlabel("AUPRC: model with its 95 % interval, base network (diamond)")
     axis.grid(axis="x", alpha=0.3)
 
 
