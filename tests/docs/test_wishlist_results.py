@@ -11,10 +11,20 @@ from meta_spliceai.experiments.plan.gpu_prices import load_market, load_prices
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.experiments.wishlist.document import read_wishlist, render_wishlist, state_of_rows
+from meta_spliceai.resources.resolve import shipped_encoders
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-from wishlist_results import Result, _outcome, folds_run  # noqa: E402
+from wishlist_results import (  # noqa: E402
+    Result,
+    _outcome,
+    encoders_table,
+    folds_run,
+    on_the_wishlist,
+    packaged_encoder,
+    read_results,
+    rows_table,
+)
 
 COMPLETED = "## ✅ Completed Experiments"
 
@@ -68,3 +78,19 @@ def test_another_number_of_chromosomes_than_wished_is_explained(folds: int, word
     assert said.startswith(words)
     assert bool(said) == bool(words)
     assert folds_run(Result(entry, rows["validated-delta-cv5"])) == ""
+
+
+def test_a_row_completed_with_a_packaged_encoder_leaves_that_of_the_published_weights_open() -> None:
+    table = rows_table(ROOT).splitlines()
+    for result in on_the_wishlist(read_results(ROOT)):
+        if result.entry.get("as_wished"):
+            open_rows = [line for line in table if line.startswith(f"| {result.spec.title} | open: ")]
+            assert len(open_rows) == packaged_encoder(result), result.entry["run"]
+
+
+def test_packaged_encoders_stand_beside_markov_models_that_they_beat() -> None:
+    header, _, *rows = (line.strip("| ").split(" | ") for line in encoders_table(ROOT).splitlines())
+    assert [row[0] for row in rows] == list(shipped_encoders())
+    assert header[3:] == ["bits a base", "Markov model of order 5", "of order 8"]
+    for row in rows:
+        assert float(row[3]) < float(row[5]) < float(row[4]) < 2
