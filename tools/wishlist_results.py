@@ -305,7 +305,7 @@ def planned_table(root: Path) -> str:
         if foreseen is None:
             continue
         record = workspace.run(str(one.entry["run"])).record()
-        seconds, busy = (record[name]["training"] for name in ("seconds_by_step", "cpu_seconds_by_step"))
+        seconds, busy = (record[name].get("training", 0.0) for name in ("seconds_by_step", "cpu_seconds_by_step"))
         rows.append(
             (
                 _named(one),
