@@ -42,8 +42,7 @@ from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.trainer import TrainingState
-from meta_spliceai.splice_engine.meta_layer.training import fit
+from meta_spliceai.splice_engine.meta_layer.training import TrainingState, fit
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, Windows, build_windows
 
 HERE = Path(__file__).resolve().parent

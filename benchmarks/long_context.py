@@ -159,7 +159,7 @@ def _measure(name: str, device_name: str) -> int:
             alt = ref.copy()
             alt[:, piece.window // 2] = (alt[:, piece.window // 2] + 1) % 4
             labels = Targets(np.zeros((2, 3), np.float32), np.ones(2, bool), Coverage(2))
-            try_step(predictor, Windows(ref, alt), labels, np.arange(2), TrainingConfig(), str(device), 1)
+            try_step(predictor, Windows(ref, alt), labels, np.arange(2), TrainingConfig(batch_size=1), str(device))
     return peak_memory(device) - before
 
 

@@ -29,8 +29,8 @@ from meta_spliceai.splice_engine.base_layer import network as base_model
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer.features import FeatureData, IndexBatches, WindowData, draw_shifts
-from meta_spliceai.splice_engine.meta_layer.trainer import Trainer, class_weights
+from meta_spliceai.splice_engine.meta_layer.features import FeatureData, WindowData, batches, draw_shifts
+from meta_spliceai.splice_engine.meta_layer.training import Trainer, class_weights
 
 DEVICE = "elsewhere"
 VARIANTS, BATCH = 24, 8
@@ -133,11 +133,11 @@ def step(predictor: Any, data: Any, labels: Tensor, spec: ExperimentSpec) -> Non
     device = labels.device
     rows = np.arange(VARIANTS)
     class_weights(predictor, labels, torch.from_numpy(rows).to(device))
-    trainer = Trainer(predictor, data, labels, rows, config, steps=4)
+    trainer = Trainer(predictor, data, labels, rows, config)
     predictor.train()
-    batches = IndexBatches(rows, BATCH, device, lambda: 3)
+    parts = batches(rows, BATCH, device, 3)
     shifts = draw_shifts(VARIANTS, config.window_shift, 1, device) if config.window_shift else None
-    for batch in batches:
+    for batch in parts:
         loss = trainer.batch_loss(batch, shifts)
         with torch.autograd.set_multithreading_enabled(False):
             loss.backward()
@@ -147,7 +147,7 @@ def step(predictor: Any, data: Any, labels: Tensor, spec: ExperimentSpec) -> Non
             raise AssertionError(f"a gradient is on {parameter.grad.device}")
     predictor.eval()
     with torch.inference_mode():
-        answers, wanted = torch.cat([trainer.predict(batch) for batch in batches]), labels[batches.rows]
+        answers, wanted = torch.cat([trainer.predict(batch) for batch in parts]), labels[torch.cat(parts)]
     predictor.head.loss(answers, wanted, config)
     predictor.head.comparable(answers, wanted)
 

@@ -20,7 +20,7 @@ from meta_spliceai.experiments.run import prepare, procedures, runner
 from meta_spliceai.experiments.run.runner import run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
-from meta_spliceai.splice_engine.meta_layer import trainer, training
+from meta_spliceai.splice_engine.meta_layer import training
 from tests.experiments.conftest import TOY_ROW, install_toy_bench
 from tests.experiments.silent import Silent
 from tests.killed import Lines, die_at_moments, expect_killed, killed_in, run_apart
@@ -30,9 +30,9 @@ MOMENTS = {
     # when, at which call, and how many epochs the resumed run has to train
     (prepare, "score_variants", "before", 1): EPOCHS,
     (prepare, "score_variants", "after", 1): EPOCHS,
-    (trainer.Trainer, "batch_loss", "after", 6): EPOCHS - 1,
-    (training, "write_best", "after", 1): EPOCHS,  # the weights are written before the epoch is
-    (training, "write_last", "after", 1): EPOCHS - 1,
+    (training.Trainer, "batch_loss", "after", 6): EPOCHS - 1,
+    (training, "write_checkpoint", "before", 1): EPOCHS,
+    (training, "write_checkpoint", "after", 1): EPOCHS - 1,
     (procedures, "fit", "after", 1): 0,
     (runner, "evaluate_run", "after", 1): 0,
     (runner, "record_result", "before", 1): 0,
@@ -129,7 +129,7 @@ def die(folder: Path) -> None:
         procedures.fit = followed
         run_experiment(row, Workspace(folder / str(number)), "cpu", rows={row.id: row})
 
-    die_at_moments(work, {str(module.__file__) for module in (training, trainer, files)}, MOMENTS_OF_TRAINING)
+    die_at_moments(work, {str(module.__file__) for module in (training, files)}, MOMENTS_OF_TRAINING)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from meta_spliceai.splice_engine.meta_layer.features import WindowData, frozen_f
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.training import FeatureWork, fit
+from meta_spliceai.splice_engine.meta_layer.training import fit
 
 from .conftest import WINDOW, ToyTask
 
@@ -81,9 +81,8 @@ def test_what_was_computed_and_what_was_found_is_said(
     first, second = done
     assert first is not None
     assert second is not None
-    assert first.computed == first.sequences == second.sequences
-    assert second.computed == 0
-    assert FeatureWork(4982, 982, 7.04).in_words() == "982 sequences read, 4,000 found in the cache, 7.0 s"
+    assert first["computed"] == first["sequences"] == second["sequences"]
+    assert second["computed"] == 0
 
 
 def test_an_interruption_keeps_finished_blocks_and_damage_is_noticed(
@@ -165,8 +164,8 @@ def test_checkpoints_of_a_frozen_model_hold_only_what_is_trained(toy_task: ToyTa
     )
     sizes = {p.name: p.stat().st_size for p in (tmp_path / "run").iterdir()}
     trained = 4 * model.describe()["parameters_trained"]
-    assert sizes["best.safetensors"] < 2 * trained
-    assert sizes["last.ckpt"] < 4 * trained + 50_000 < 4 * model.describe()["parameters"]
+    # The parameters, the best ones, and the optimiser's two moments of each.
+    assert sizes["last.ckpt"] < 5 * trained + 50_000 < 4 * model.describe()["parameters"]
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(toy_task: ToyTask, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ import torch
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.models import HyenaDNADeltaPredictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trainer import parameter_groups, set_trained
-from meta_spliceai.splice_engine.meta_layer.training import FitReport
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, parameter_groups, set_trained
 
 from .conftest import WINDOW, ToyTask
 

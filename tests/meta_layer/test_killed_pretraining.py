@@ -12,7 +12,7 @@ import torch
 
 from meta_spliceai import files
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
-from meta_spliceai.splice_engine.meta_layer import pretraining, trainer
+from meta_spliceai.splice_engine.meta_layer import pretraining, training
 from meta_spliceai.splice_engine.meta_layer.models import hyenadna_weights
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig
 from meta_spliceai.splice_engine.meta_layer.pretraining import Corpus, PretrainingConfig, corpus_of, pretrain
@@ -21,7 +21,7 @@ from tests.killed import Lines, die_at_moments, killed_in
 MOMENTS = 10
 CONFIG = PretrainingConfig(length=64, batch_size=2, steps=6, check_every=2, check_batches=1, learning_rate=3e-3)
 SMALL = HyenaConfig(d_model=16, n_layer=1, d_inner=32, max_seq_len=130, filter_order=8, embed_dropout=0.1)
-FOLLOWED = {module.__file__ for module in (files, trainer, pretraining, hyenadna_weights)}
+FOLLOWED = {module.__file__ for module in (files, training, pretraining, hyenadna_weights)}
 
 
 def corpus() -> Corpus:

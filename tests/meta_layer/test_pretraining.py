@@ -215,7 +215,7 @@ def test_a_checkpoint_of_another_run_is_refused(small: None, corpus: Corpus, tmp
 
     with pytest.raises(KeyboardInterrupt):
         pretrain(corpus, CONFIG, tmp_path, "cpu", progress=interrupt)
-    with pytest.raises(RunError, match="other settings or sequence"):
+    with pytest.raises(RunError, match=r"is of another run \(seed was 0, is 1"):
         pretrain(corpus, CONFIG.model_copy(update={"seed": 1}), tmp_path, "cpu", resume=True)
 
 

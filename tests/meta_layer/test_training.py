@@ -16,8 +16,7 @@ from meta_spliceai.splice_engine.meta_layer.features import rows_at_a_time, vali
 from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor, ValidatedDeltaPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trainer import class_weights, pearson
-from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, load_best, write_best
+from meta_spliceai.splice_engine.meta_layer.training import FitReport, class_weights, fit, pearson
 
 from .conftest import WINDOW, ToyTask
 
@@ -198,9 +197,6 @@ def test_rows_that_do_not_fit_are_refused(toy_task: ToyTask, tmp_path: Path) -> 
         attempt([1, 2], [])
     with pytest.raises(InputError, match="row 2 stands in the training and in the validation part"):
         attempt([1, 2], [2, 3])
-    toy_task.targets.used[1] = False
-    with pytest.raises(InputError, match="1 of 2 rows of the training part have no label"):
-        attempt([1, 2], [3])
 
 
 def test_training_is_quiet_and_leaves_only_its_checkpoints(
@@ -222,7 +218,7 @@ def test_training_is_quiet_and_leaves_only_its_checkpoints(
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
     assert [str(w.message) for w in heard] == []
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["best.safetensors", "last.ckpt", "run"]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["last.ckpt", "run"]
 
 
 def test_batch_size_does_not_change_predictions(toy_task: ToyTask) -> None:
@@ -361,13 +357,3 @@ def test_predictions_that_are_no_numbers_are_an_error(toy_task: ToyTask) -> None
         next(predictor.head.parameters()).fill_(float("nan"))
     with pytest.raises(RunError, match="of 120 predictions are no numbers"):
         predict(predictor, toy_task.windows, "cpu")
-
-
-def test_best_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
-    predictor = new_predictor()
-    names = {name for name, _ in predictor.named_parameters()}
-    with torch.no_grad():
-        next(predictor.head.parameters()).fill_(float("inf"))
-    write_best(predictor, names, tmp_path)
-    with pytest.raises(IntegrityError, match="is not finite"):
-        load_best(new_predictor(), names, tmp_path)

@@ -105,4 +105,4 @@ def pretrain(
     for order, bits in report.markov_bits.items():
         bits_of[f"Markov model of order {order}" if order else "base composition alone"] = bits
     typer.echo("; ".join(f"{what}: {bits:.4f}" for what, bits in bits_of.items()))
-    typer.echo(f"{report.tokens_per_second:,.0f} tokens/s")
+    typer.echo(f"{report.curves['tokens_per_second'].iloc[-1]:,.0f} tokens/s")

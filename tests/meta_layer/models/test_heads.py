@@ -19,7 +19,7 @@ from meta_spliceai.splice_engine.meta_layer.models.heads import (
     QuantileHead,
 )
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trainer import class_weights
+from meta_spliceai.splice_engine.meta_layer.training import class_weights
 
 CHANNELS, POSITIONS, INPUTS, ROWS = 6, 11, 20, 5
 CONFIG = TrainingConfig()

@@ -13,8 +13,7 @@ from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, ComposedPred
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK, TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.trainer import TrainingState
-from meta_spliceai.splice_engine.meta_layer.training import fit
+from meta_spliceai.splice_engine.meta_layer.training import TrainingState, fit
 from meta_spliceai.splice_engine.variants.table import Coverage
 
 WINDOW, VARIANTS, STEPS, ALTERING = 41, 256, 200, 64

@@ -32,7 +32,7 @@ from meta_spliceai.experiments.run.utilisation import FOURIER, fourier_work, pre
 from meta_spliceai.splice_engine.meta_layer.models.composition import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trainer import parameter_groups, set_trained
+from meta_spliceai.splice_engine.meta_layer.training import parameter_groups, set_trained
 
 BATCH = 1_000_003
 """The prime that stands for the batch: larger than any window, so no other dimension is a multiple of it."""

@@ -22,7 +22,7 @@ from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, fl
 from meta_spliceai.files import atomic_write
 
 if TYPE_CHECKING:
-    from meta_spliceai.splice_engine.meta_layer.trainer import TrainingState
+    from meta_spliceai.splice_engine.meta_layer.training import TrainingState
 
 SECONDS_BETWEEN_ADVANCES = 1.0
 SECONDS_BETWEEN_WRITES = 2.0

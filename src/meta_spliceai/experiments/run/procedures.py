@@ -45,11 +45,17 @@ from meta_spliceai.experiments.store.workspace import (
     RunDirectory,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import target_magnitude
-from meta_spliceai.splice_engine.meta_layer.features import OutOfMemory, choose_device
+from meta_spliceai.splice_engine.meta_layer.features import choose_device
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import disagreement, fit_shares, prediction_names
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
-from meta_spliceai.splice_engine.meta_layer.training import FitReport, fit, precision_of, try_step
+from meta_spliceai.splice_engine.meta_layer.training import (
+    FitReport,
+    OutOfMemory,
+    fit,
+    precision_of,
+    with_what_fits,
+)
 from meta_spliceai.splice_engine.variants.splits import Split
 
 SIDE_BY_SIDE = "folds were trained side by side on one device"
@@ -165,7 +171,7 @@ def _train_on(split: Split, folder: Path, work: Work, prepared: Prepared, fold: 
         f"training {spec.encoder.name} with {spec.head.name} ({predictor.parameter_count():,} parameters, weights "
         f"{predictor.weights}) on {int(used[train].sum()):,} variants"
     )
-    ran_out: OutOfMemory | None = None
+    report: FitReport | None = None
     learned_from = predictor, prepared.training_windows, prepared.targets, train[used[train]]
     with work.clock("training"):
         try:
@@ -178,14 +184,14 @@ def _train_on(split: Split, folder: Path, work: Work, prepared: Prepared, fold: 
                 resume=work.resume,
                 progress=training_reports(work.callback, fold),
             )
-        except OutOfMemory as error:
-            ran_out = error.alone()
-    if ran_out is not None:
+        except OutOfMemory:
+            work.callback.say("out of memory; looking for the batch that fits")
+    if report is None:
         # Outside the handler: there the failed training would still be held by the error's frames.
-        work.callback.say("out of memory; looking for the batch that fits")
-        raise ran_out.with_what_fits(lambda batch: try_step(*learned_from, spec.training, work.device, batch))
+        raise with_what_fits(*learned_from, spec.training, work.device)
     if report.features is not None:
-        work.callback.say(f"features of the frozen encoder: {report.features.in_words()}")
+        kept = "features of the frozen encoder: {sequences:,} sequences, {computed:,} computed, {seconds:.1f} s"
+        work.callback.say(kept.format(**report.features))
     work.callback.say(
         f"trained {report.epochs_run} epochs in {report.seconds:.0f} s, {report.windows_per_second:.0f} windows/s, "
         f"best epoch {report.best_epoch}: {report.stopped_because}"
@@ -204,7 +210,7 @@ def _train_on(split: Split, folder: Path, work: Work, prepared: Prepared, fold: 
         report.to_json(),
         report.peak_memory_bytes,
         share,
-        report.notes(),
+        report.notes,
     )
 
 
@@ -216,7 +222,7 @@ def _trained_on(work: Work, prepared: Prepared, split: Split, report: FitReport)
         f"Split {split.name}: {report.train_rows:,} variants to train on, {report.val_rows:,} to stop by.",
         f"Labels: {targets.rule}.",
         f"Best of {report.epochs_run} epochs: {report.best_epoch}.",
-        *(note[:1].upper() + note[1:] + "." for note in (*prepared.notes, *report.notes())),
+        *(note[:1].upper() + note[1:] + "." for note in (*prepared.notes, *report.notes)),
         "How it was evaluated stands in the run's metrics.json and evidence.json.",
     ]
     return "\n".join(f"- {line}" for line in lines)

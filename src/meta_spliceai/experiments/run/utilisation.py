@@ -35,7 +35,7 @@ from meta_spliceai.splice_engine.meta_layer.features import is_out_of_memory
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
-from meta_spliceai.splice_engine.meta_layer.trainer import set_trained
+from meta_spliceai.splice_engine.meta_layer.training import set_trained
 
 Product = Literal["float32", "tf32", "bfloat16"]
 """What is multiplied: float32 in whole or in TF32, which is CUDA's alone, or bfloat16."""

@@ -30,8 +30,8 @@ from meta_spliceai.splice_engine.meta_layer.features import (
     PREDICTED_AT_ONCE,
     FeatureData,
     FeatureStore,
-    IndexBatches,
     WindowData,
+    batches,
     choose_device,
     frozen_features,
     near,
@@ -39,7 +39,7 @@ from meta_spliceai.splice_engine.meta_layer.features import (
 )
 from meta_spliceai.splice_engine.meta_layer.models.composition import BaseTrunk
 from meta_spliceai.splice_engine.meta_layer.models.ensembles import WeightedEnsemble
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift
 from meta_spliceai.splice_engine.meta_layer.settings import TrunkConfig
 from meta_spliceai.splice_engine.variants.table import Windows
 
@@ -83,11 +83,10 @@ def predict(
     data = model_inputs(predictor, windows, place, write=False)
     predictor.to(place).eval()
     forward = predictor.compare if isinstance(predictor, Predictor) and data.encoded else predictor
-    batches = IndexBatches(np.arange(len(windows.ref)), rows_at_a_time(batch_size, predictor.window), place)
+    parts = batches(np.arange(len(windows.ref)), rows_at_a_time(batch_size, predictor.window), place)
     with torch.inference_mode():
-        predictions = torch.cat([forward(*data.pair(rows)).float().cpu() for rows in batches])
-    broken = int((~predictions.isfinite().all(dim=1)).sum())
-    if broken:
+        predictions = torch.cat([forward(*data.pair(rows)).float().cpu() for rows in parts])
+    if broken := int((~predictions.isfinite().all(dim=1)).sum()):
         raise RunError(
             f"{broken} of {len(predictions)} predictions are no numbers; the model's weights are spoiled: train it anew"
         )
@@ -111,7 +110,7 @@ class TrunkData(FeatureData):
     reading: TrunkConfig = field(kw_only=True)
     network: str = field(kw_only=True)
 
-    def pair(self, rows: Int[Tensor, " batch"]) -> tuple[Features, Features]:
+    def pair(self, rows: Int[Tensor, " batch"], shift: Shift = None) -> tuple[Features, Features]:
         both = self.store[self.ref_slot[rows].to(self.store.device)].to(self.device).float().mT
         ref, change = both.chunk(2, dim=2)
         return ref, ref + change
@@ -173,10 +172,9 @@ class TrunkReader:
         return self._data(self.store.fill(self._compute, progress=progress) or 0)
 
     def _data(self, computed: int) -> TrunkData:
-        slots = torch.from_numpy(self.slots)
-        store = torch.from_numpy(self.store.read())
+        slots, cpu = torch.from_numpy(self.slots), torch.device("cpu")
         return TrunkData(
-            store, slots, slots, torch.device("cpu"), self.name, computed, reading=self.reading, network=self.network
+            self.store.read(), slots, slots, cpu, self.name, computed, reading=self.reading, network=self.network
         )
 
     def _compute(self, rows: slice) -> Float16[np.ndarray, "n places channels"]:

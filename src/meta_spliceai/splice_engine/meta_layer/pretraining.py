@@ -4,7 +4,6 @@ of known bases, some of them held out by chromosome."""
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +21,6 @@ from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.files import atomic_write
-from meta_spliceai.splice_engine.base_layer.families import read_torch
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.genome.packed import RegionFasta, packaged_transcripts
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource
@@ -34,7 +32,14 @@ from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
     write_hub_format,
 )
 from meta_spliceai.splice_engine.meta_layer.settings import Settings, TrainingPrecision
-from meta_spliceai.splice_engine.meta_layer.trainer import LAST, epoch_seed, precision_of, share_of_rate
+from meta_spliceai.splice_engine.meta_layer.training import (
+    LAST,
+    epoch_seed,
+    precision_of,
+    read_checkpoint,
+    share_of_rate,
+    write_checkpoint,
+)
 
 Stretch = tuple[str, UInt8[np.ndarray, " length"]]
 """Chromosome and bases."""
@@ -163,6 +168,9 @@ def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> C
 
 CURVES = "curves.parquet"
 
+Progress = Callable[[int, float, float], None]
+"""Called with the step, the training bits a base and the tokens a second."""
+
 ORDERS = (0, 5, 8)
 """Of the Markov models that an encoder is compared with; 0 knows only how often each base occurs."""
 
@@ -216,7 +224,6 @@ class PretrainingReport:
     curves: pd.DataFrame
     held_out_bits: float
     markov_bits: dict[int, float]
-    tokens_per_second: float
     resumed_from: int | None
     origin: str
 
@@ -270,6 +277,121 @@ class _LanguageModel(nn.Module):
         return total / (wanted != -100).sum().clamp_min(1)
 
 
+class _Pretrainer:
+    """The model, its optimisers and its sequences; `step` steps are done, and `curves` has a line for each look at the
+    held-out sequence."""
+
+    def __init__(self, corpus: Corpus, config: PretrainingConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.training = _Sequences(corpus, False, config.length, device)
+        self.held_out = _Sequences(corpus, True, config.length, device)
+        torch.manual_seed(config.seed)
+        self.model = _LanguageModel(config).to(device)
+        self.optimizers = _optimizers(self.model, config)
+        self.groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        self.step, self.curves = 0, list[dict[str, float]]()
+
+    def mixed(self) -> torch.autocast:
+        half = precision_of(self.config.precision, self.device) == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+    def train_step(self) -> Tensor:
+        """One step of the optimisers: its loss, in nats."""
+        config, seed = self.config, epoch_seed(self.config.seed, self.step)
+        torch.manual_seed(seed)
+        for group in self.groups:
+            group["lr"] = self.share_of_rate() * group["highest_rate"]
+        self.model.train()
+        self.model.zero_grad()
+        with self.mixed():
+            loss: Tensor = self.model(self.training.batch(config.batch_size, seed ^ 1))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step += 1
+        return loss.detach()
+
+    def share_of_rate(self) -> float:
+        return share_of_rate(self.step, self.config.steps, self.config.warmup_fraction)
+
+    def run(self, save: Callable[[], None], progress: Progress | None) -> None:
+        """All steps that are left; `save` is called after each look at the held-out sequence."""
+        config = self.config
+        started, since, total = time.perf_counter(), 0, torch.zeros((), device=self.device)
+        while self.step < config.steps:
+            rate = self.share_of_rate() * config.learning_rate
+            loss = self.train_step()
+            total += loss
+            since += 1
+            speed = since * config.batch_size * config.length / (time.perf_counter() - started)
+            if progress is not None:
+                progress(self.step, float(loss) / math.log(2), speed)
+            if self.step % config.check_every and self.step < config.steps:
+                continue
+            mean = float(total) / since / math.log(2)
+            if not math.isfinite(mean):
+                raise RunError(
+                    f"the loss became {mean} before step {self.step}; lower learning_rate ({config.learning_rate:g})"
+                )
+            self.curves.append(
+                {
+                    "step": self.step,
+                    "train_bits": mean,
+                    "held_out_bits": self.held_out_bits(config.check_batches),
+                    "tokens_per_second": speed,
+                    "learning_rate": rate,
+                }
+            )
+            save()
+            started, since, total = time.perf_counter(), 0, torch.zeros((), device=self.device)
+
+    def held_out_bits(self, batches: int) -> float:
+        """Bits a base on the first of the held-out batches, the same ones at every look."""
+        self.model.eval()
+        with torch.inference_mode(), self.mixed():
+            size = self.config.batch_size
+            losses = [float(self.model(self.held_out.batch(size, seed))) for seed in range(batches)]
+        return sum(losses) / len(losses) / math.log(2)
+
+    def state(self) -> dict[str, Any]:
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        return {"step": self.step, "curves": self.curves, "model": self.model.state_dict(), "optimizers": optimizers}
+
+    def resume(self, state: dict[str, Any]) -> int:
+        """Go on from what `state` gave: the number of steps that are done."""
+        self.step, self.curves = state["step"], state["curves"]
+        self.model.load_state_dict(state["model"])
+        for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
+        self.groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return self.step
+
+
+def _optimizers(model: _LanguageModel, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters, or Muon for the layers' matrices and AdamW for the others. Muon: Jordan et al. 2024,
+    "Muon: An optimizer for hidden layers in neural networks"."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        # The filters' networks are small and shape long convolutions: decay would flatten them (as published).
+        if parameter.ndim < 2 or ".filter_fn." in name:
+            free.append(parameter)
+        elif config.optimizer == "muon" and ".layers." in name and parameter.ndim == 2:
+            matrices.append(parameter)
+        else:
+            decayed.append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)]
+    if matrices:
+        optimizers.append(torch.optim.Muon(matrices, lr=10 * config.learning_rate, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["highest_rate"] = group["lr"]
+    return optimizers
+
+
 def pretrain(
     corpus: Corpus,
     config: PretrainingConfig,
@@ -277,7 +399,7 @@ def pretrain(
     device: str = "auto",
     resume: bool = False,
     fresh: bool = False,
-    progress: Callable[[int, float, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> PretrainingReport:
     """Train HyenaDNA to predict the next base, and write it in the model hub's own format.
 
@@ -299,201 +421,66 @@ def pretrain(
         KeyboardInterrupt: stopped by the user; last.ckpt holds the last look, or the interrupted step.
     """
     folder, place = Path(directory), choose_device(device)
-    longest = model_config(config.size).max_seq_len
+    last, longest = folder / LAST, model_config(config.size).max_seq_len
     if config.length - 1 > longest:
         raise InputError(f"length {config.length} is more than {config.size} reads ({longest})")
-    _make_folder(folder, resume, fresh)
-    training = _Sequences(corpus, False, config.length, place)
-    held_out = _Sequences(corpus, True, config.length, place)
-    identity = json.dumps({**config.model_dump(), "corpus": corpus.digest}, sort_keys=True)
-
-    cuda = [place] if place.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(config.seed)
-        model = _LanguageModel(config).to(place)
-        optimizers = _optimizers(model, config)
-        state: dict[str, Any] = {"identity": identity, "step": 0, "curves": []}
-        resumed_from = None
-        if resume and (folder / LAST).exists():
-            stored = read_torch(folder / LAST, "checkpoint", "delete it to start over")
-            if stored.get("identity") != identity:
-                raise RunError(f"{folder / LAST} is of a run with other settings or sequence; choose an empty folder")
-            model.load_state_dict(stored.pop("model"))
-            for optimizer, its_state in zip(optimizers, stored.pop("optimizers"), strict=True):
-                optimizer.load_state_dict(its_state)
-            state = stored
-            resumed_from = int(state["step"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made a folder ({error.strerror}); choose another place") from error
+    if not fresh and last.exists() and not resume:
+        raise RunError(f"{folder} holds an unfinished encoder: go on with --resume, or start over with --fresh")
+    if not fresh and not last.exists() and (folder / WEIGHTS).exists():
+        raise RunError(f"{folder} holds a finished encoder: choose another folder, or replace it with --fresh")
+    identity = {**config.model_dump(), "corpus": corpus.digest}
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        work = _Pretrainer(corpus, config, place)
+        stored = read_checkpoint(last, identity) if resume else None
+        resumed_from = None if stored is None else work.resume(stored)
         try:
-            _steps(model, optimizers, training, held_out, config, state, folder, progress)
+            work.run(lambda: write_checkpoint(last, identity, work.state()), progress)
         except torch.OutOfMemoryError as error:
             raise RunError(
                 f"out of memory on {place} at batch_size {config.batch_size} and length {config.length}; halve either"
             ) from error
         except KeyboardInterrupt:
-            _save(folder, model, optimizers, state)
+            write_checkpoint(last, identity, work.state())
             raise
-
-    bits, markov = _last_look(model, held_out, corpus, config)
-    curves = pd.DataFrame(state["curves"])
-    origin = _in_words(corpus, config, bits, markov)
-    write_hub_format(model.encoder, model.head, folder, origin, _card(corpus, config, bits, markov))
+    facts = _compared(work, corpus)
+    origin = _in_words(facts, corpus)
+    write_hub_format(work.model.encoder, work.model.head, folder, origin, facts)
+    curves = pd.DataFrame(work.curves)
     with atomic_write(folder / CURVES, "wb") as handle:
         curves.to_parquet(handle)
-    (folder / LAST).unlink(missing_ok=True)
-    return PretrainingReport(
-        curves,
-        bits,
-        markov,
-        float(curves.iloc[-1]["tokens_per_second"]),
-        resumed_from,
-        origin,
-    )
+    last.unlink(missing_ok=True)
+    markov = {int(order): value for order, value in facts["markov_bits"].items()}
+    return PretrainingReport(curves, facts["held_out_bits"], markov, resumed_from, origin)
 
 
-def _card(corpus: Corpus, config: PretrainingConfig, bits: float, markov: dict[int, float]) -> dict[str, Any]:
-    """What an encoder's config.json says of its training."""
+def _compared(work: _Pretrainer, corpus: Corpus) -> dict[str, Any]:
+    """What an encoder's config.json says of its training: bits a base of the encoder and of each Markov model on the
+    same bases; one that no Markov model is worse than is not called pre-trained."""
+    config = work.config
+    batches, kmers, markov = LAST_LOOK * config.check_batches, corpus.kmers(max(ORDERS) + 1), {}
+    for order in ORDERS:
+        counted = MarkovModel(kmers, order)
+        each = [counted.bits(work.held_out.batch(config.batch_size, seed).cpu().numpy()) for seed in range(batches)]
+        markov[str(order)] = sum(each) / batches
+    bits = work.held_out_bits(batches)
     return {
         "sequence": Path(corpus.name).name,
         "held_out": list(corpus.held_out_names),
         "settings": config.model_dump(),
         "held_out_bits": bits,
-        "markov_bits": {str(order): value for order, value in markov.items()},
+        "markov_bits": markov,
         "pretrained": bits < min(markov.values()),
     }
 
 
-def _last_look(
-    model: _LanguageModel, held_out: _Sequences, corpus: Corpus, config: PretrainingConfig
-) -> tuple[float, dict[int, float]]:
-    """Bits a base of the encoder, and of each Markov model on the same bases."""
-    batches, kmers = LAST_LOOK * config.check_batches, corpus.kmers(max(ORDERS) + 1)
-    markov = {}
-    for order in ORDERS:
-        counted = MarkovModel(kmers, order)
-        each = [counted.bits(held_out.batch(config.batch_size, seed).cpu().numpy()) for seed in range(batches)]
-        markov[order] = sum(each) / batches
-    return _held_out_bits(model, held_out, config, batches), markov
-
-
-def _in_words(corpus: Corpus, config: PretrainingConfig, bits: float, markov: dict[int, float]) -> str:
-    """What an encoder saw and what it learned; one that no Markov model is worse than is not called pre-trained."""
-    what = "pre-trained" if bits < min(markov.values()) else "trained, not better than a Markov model"
-    beside = ", ".join(f"order {order}: {value:.4f}" for order, value in markov.items() if order)
+def _in_words(facts: dict[str, Any], corpus: Corpus) -> str:
+    what = "pre-trained" if facts["pretrained"] else "trained, not better than a Markov model"
+    beside = ", ".join(f"order {order}: {value:.4f}" for order, value in facts["markov_bits"].items() if order != "0")
     return (
-        f"{what}: {corpus.bases(False) / 1e6:.1f} Mb of {Path(corpus.name).name} without "
-        f"{', '.join(corpus.held_out_names)}, {config.steps:,} steps, {bits:.4f} bits a base (Markov models, {beside})"
+        f"{what}: {corpus.bases(False) / 1e6:.1f} Mb of {facts['sequence']} without {', '.join(facts['held_out'])}, "
+        f"{facts['settings']['steps']:,} steps, {facts['held_out_bits']:.4f} bits a base (Markov models, {beside})"
     )
-
-
-def _make_folder(folder: Path, resume: bool, fresh: bool) -> None:
-    """Make sure, before anything is computed, that there is a folder to write to and nothing in it that would be lost
-    unasked."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be made a folder ({error.strerror}); choose another place") from error
-    if fresh:
-        return
-    if (folder / LAST).exists():
-        if not resume:
-            raise RunError(f"{folder} holds an unfinished encoder: go on with --resume, or start over with --fresh")
-    elif (folder / WEIGHTS).exists():
-        raise RunError(f"{folder} holds a finished encoder: choose another folder, or replace it with --fresh")
-
-
-def _optimizers(model: _LanguageModel, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters, or Muon for the layers' matrices and AdamW for the others. Muon: Jordan et al. 2024,
-    "Muon: An optimizer for hidden layers in neural networks"."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    matrices: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        # The filters' networks are small and shape long convolutions: decay would flatten them (as published).
-        if parameter.ndim < 2 or ".filter_fn." in name:
-            free.append(parameter)
-        elif config.optimizer == "muon" and ".layers." in name and parameter.ndim == 2:
-            matrices.append(parameter)
-        else:
-            decayed.append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)]
-    if matrices:
-        optimizers.append(torch.optim.Muon(matrices, lr=10 * config.learning_rate, weight_decay=config.weight_decay))
-    for group in _groups(optimizers):
-        group["highest_rate"] = group["lr"]
-    return optimizers
-
-
-def _groups(optimizers: Iterable[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    return [group for optimizer in optimizers for group in optimizer.param_groups]
-
-
-def _steps(
-    model: _LanguageModel,
-    optimizers: Sequence[torch.optim.Optimizer],
-    training: _Sequences,
-    held_out: _Sequences,
-    config: PretrainingConfig,
-    state: dict[str, Any],
-    folder: Path,
-    progress: Callable[[int, float, float], None] | None,
-) -> None:
-    place = training.codes.device
-    started, since, total = time.perf_counter(), 0, torch.zeros((), device=place)
-    for step in range(int(state["step"]), config.steps):
-        torch.manual_seed(epoch_seed(config.seed, step))
-        share = share_of_rate(step, config.steps, config.warmup_fraction)
-        for group in _groups(optimizers):
-            group["lr"] = share * group["highest_rate"]
-        model.train()
-        model.zero_grad()
-        with _mixed(config, place):
-            loss = model(training.batch(config.batch_size, epoch_seed(config.seed, step) ^ 1))
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        state["step"] = step + 1
-        total += loss.detach()
-        since += 1
-        speed = since * config.batch_size * config.length / (time.perf_counter() - started)
-        if progress is not None:
-            progress(step + 1, float(loss.detach()) / math.log(2), speed)
-        if (step + 1) % config.check_every and step + 1 < config.steps:
-            continue
-        mean = float(total) / since / math.log(2)
-        if not math.isfinite(mean):
-            raise RunError(
-                f"the loss became {mean} before step {step + 1}; lower learning_rate ({config.learning_rate:g})"
-            )
-        state["curves"].append(
-            {
-                "step": step + 1,
-                "train_bits": mean,
-                "held_out_bits": _held_out_bits(model, held_out, config, config.check_batches),
-                "tokens_per_second": speed,
-                "learning_rate": share * config.learning_rate,
-            }
-        )
-        _save(folder, model, optimizers, state)
-        started, since, total = time.perf_counter(), 0, torch.zeros((), device=place)
-
-
-def _mixed(config: PretrainingConfig, place: torch.device) -> torch.autocast:
-    return torch.autocast(place.type, torch.bfloat16, enabled=precision_of(config.precision, place) == "bfloat16")
-
-
-def _held_out_bits(model: _LanguageModel, held_out: _Sequences, config: PretrainingConfig, batches: int) -> float:
-    """Bits a base on the first of the held-out batches, the same ones at every look."""
-    model.eval()
-    with torch.inference_mode(), _mixed(config, held_out.codes.device):
-        losses = [float(model(held_out.batch(config.batch_size, seed))) for seed in range(batches)]
-    return sum(losses) / len(losses) / math.log(2)
-
-
-def _save(
-    folder: Path, model: _LanguageModel, optimizers: Iterable[torch.optim.Optimizer], state: dict[str, Any]
-) -> None:
-    states = [optimizer.state_dict() for optimizer in optimizers]
-    with atomic_write(folder / LAST, "wb") as handle:
-        torch.save({**state, "model": model.state_dict(), "optimizers": states}, handle)
