@@ -23,7 +23,7 @@ from meta_spliceai.experiments.spec.parts import missing_parts
 from meta_spliceai.experiments.spec.rows import as_smoke, change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS
-from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
+from meta_spliceai.splice_engine.meta_layer.models.composition import base_trunk
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK_STEP
 from tests.experiments.new_variants import read_variants
 from tests.experiments.silent import Silent
@@ -35,7 +35,7 @@ COLUMNS = ["chrom", "pos", "ref", "alt", "strand", "acceptor_pos", "donor_pos"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _toy_trunk() -> Iterator[None]:
-    ENCODERS["toy-trunk"] = partial(_base_trunk, family="toy", width=4)
+    ENCODERS["toy-trunk"] = partial(base_trunk, family="toy", width=4)
     yield
     del ENCODERS["toy-trunk"]
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.targets import (
     EFFECT_TYPES,
     TARGETS,
@@ -73,10 +72,9 @@ def test_rows_without_a_label_are_counted_with_their_reason(table: pd.DataFrame,
     assert any("v2" in row for row in next(v for k, v in coverage.examples.items() if k.startswith("Low")))
 
 
-def test_broken_scores_are_refused(table: pd.DataFrame, scores: Any) -> None:
+def test_a_score_that_is_no_number_is_left_out_and_counted(table: pd.DataFrame, scores: Any) -> None:
     scores.delta[5, 2, 1] = np.nan
-    with pytest.raises(InputError, match="v5"):
-        validated_delta(table, scores)
+    assert validated_delta(table, scores).coverage.left_out["Splice-altering: no Δ of the base network"] == 1
     scores.delta[5, 2, 1] = 0
     scores.delta[2] = np.nan  # a row that needs no score
     assert validated_delta(table, scores).coverage.used == 3

@@ -21,7 +21,7 @@ from meta_spliceai.splice_engine.base_layer.scoring import score_variants
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome
 from meta_spliceai.splice_engine.meta_layer import prediction as trunk_features
 from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, HEADS, ComposedPredictor, Predictor
-from meta_spliceai.splice_engine.meta_layer.models.composition import _base_trunk
+from meta_spliceai.splice_engine.meta_layer.models.composition import base_trunk
 from meta_spliceai.splice_engine.meta_layer.prediction import (
     TrunkReader,
     TrunkWindows,
@@ -58,7 +58,7 @@ def toy_base(members: Sequence[int] | None, path: Path | None) -> BaseModel:
 @pytest.fixture(scope="module", autouse=True)
 def _toy_family() -> Iterator[None]:
     families.FAMILIES[READING.family] = toy_base
-    ENCODERS["toy-trunk"] = partial(_base_trunk, family=READING.family, width=WIDTH)
+    ENCODERS["toy-trunk"] = partial(base_trunk, family=READING.family, width=WIDTH)
     yield
     del families.FAMILIES[READING.family], ENCODERS["toy-trunk"]
 
@@ -259,7 +259,7 @@ def test_windows_without_features_or_with_others_are_refused(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"members": 0}, "members 0"),
+        ({"members": 0}, r"members = \(\)"),
         ({"read_radius": -1}, "settings of encoder 'toy-trunk-base-trunk': read_radius = -1"),
         ({"site_reach": 6000}, "site_reach = 6000"),
         ({"weights": "hub"}, "unknown setting 'weights'"),

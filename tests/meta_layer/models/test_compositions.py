@@ -182,7 +182,7 @@ def test_a_damaged_ensemble_is_refused_and_nothing_else_is_taken_for_one(tmp_pat
         with pytest.raises(IntegrityError, match=r"config\.json does not describe an ensemble"):
             WeightedEnsemble.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**whole, "format": 2}))
-    with pytest.raises(InputError, match="format 2"):
+    with pytest.raises(IntegrityError, match="of format 1, which this version reads"):
         WeightedEnsemble.from_pretrained(tmp_path)
 
 
@@ -202,7 +202,7 @@ def test_bad_ensembles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="numbers of at least 0 with sum 1"):
         WeightedEnsemble([delta, other], [0.5, 0.6])
     binary = ComposedPredictor("simple-cnn", "binary", 21, 0, SMALL["simple-cnn"])
-    with pytest.raises(InputError, match=r"predict different things: validated-delta .*; altering with 1 numbers"):
+    with pytest.raises(InputError, match=r"predict different things: validated-delta .*; altering"):
         WeightedEnsemble([delta, binary])
     with pytest.raises(MissingResourceError, match=r"config\.json is missing"):
         WeightedEnsemble.from_pretrained(tmp_path)

@@ -52,7 +52,7 @@ def test_planned_dilations_cover_the_window_without_gaps(window: int, layers: in
 
 
 def test_too_few_layers_even_windows_and_wrong_lengths_are_refused() -> None:
-    with pytest.raises(InputError, match="at least 5 layers"):
+    with pytest.raises(InputError, match="2 layers of kernel 7 cannot see all"):
         plan_dilations(10001, 2, 7)
     with pytest.raises(InputError, match="window 100 is not an odd"):
         GatedCNNEncoder(100)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from meta_spliceai.errors import InputError, shown
 
@@ -23,18 +23,11 @@ class Bounded(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
+    @field_validator("*", mode="after")
     @classmethod
-    def _in_bounds(cls, value: Any, info: ValidationInfo) -> Any:
-        # Blocks check their own fields, so that the message names the field and not the block.
-        if not _is_block(cls.model_fields[str(info.field_name)].annotation):
-            _check_numbers(value)
+    def _in_bounds(cls, value: Any) -> Any:
+        _check_numbers(value)
         return value
-
-
-def _is_block(annotation: Any) -> bool:
-    kinds = (annotation, *get_args(annotation))
-    return any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
 
 
 def _check_numbers(value: Any) -> None:
@@ -172,7 +165,9 @@ class TrunkConfig(Settings):
     words: ClassVar[str] = "settings of the trunk"
 
     family: str = Field(description="the base network, as `base.name` has it")
-    members: tuple[int, ...] | None = Field(None, description="0-based networks of its ensemble; all where absent")
+    members: tuple[int, ...] | None = Field(
+        None, min_length=1, description="0-based networks of its ensemble; all where absent"
+    )
     read_radius: int = Field(READ_RADIUS, ge=0, le=5000, description="bases to either side of the variant")
     site_reach: int = Field(
         SITE_REACH, ge=1, le=5000, description="the exon's sites are read where they lie within so many bases"

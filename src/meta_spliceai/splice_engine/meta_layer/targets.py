@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, Int
 
-from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR, BaseScores
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
 from meta_spliceai.splice_engine.variants.table import (
@@ -69,11 +68,29 @@ class Targets:
         )
 
 
-LEFT_OUT = {
+NOT_LABELLED = {
     LOW_FREQUENCY: "Low-frequency: neither clearly altering nor clearly normal",
     CONFLICTING: "Conflicting: sources disagree",
+    UNKNOWN: "Unknown: nobody has measured it",
+    SPLICE_ALTERING: "Splice-altering: no Δ of the base network",
 }
-NOT_MEASURED = "Unknown: nobody has measured it"
+
+
+def _why_not(table: pd.DataFrame) -> np.ndarray:
+    """For each row, why it has no label where its class gives it none."""
+    reasons = [NOT_LABELLED.get(name, f"{name}: not part of this task") for name in table["classification"]]
+    return np.array(reasons, dtype=object)
+
+
+def _targets(
+    table: pd.DataFrame, task: str, values: Labels, why_not: np.ndarray, rule: str, marks: np.ndarray | None = None
+) -> Targets:
+    """Targets whose rows are used where any of their labels is known; the others are counted with their reason."""
+    used, coverage = ~np.isnan(values).all(axis=1), Coverage(read=len(table))
+    for reason in dict.fromkeys(why_not[~used]):
+        rows = table[~used & (why_not == reason)]
+        coverage.leave_out(reason, (describe(row) for _, row in rows.iterrows()))
+    return Targets(values, used, coverage, task, rule, marks)
 
 
 def validated_delta(table: pd.DataFrame, scores: BaseScores) -> Targets:
@@ -81,47 +98,24 @@ def validated_delta(table: pd.DataFrame, scores: BaseScores) -> Targets:
 
     Splice-altering rows get the base network's Δ (neither, acceptor, donor) at the position where |Δ acceptor| or
     |Δ donor| is largest; the first such position counts when several are equal. Normal rows get zero. All other
-    classes are left out and counted. InputError: a Δ that is not a number.
+    classes are left out and counted.
     """
     classes = table["classification"].to_numpy(dtype=object)
-    altering = classes == SPLICE_ALTERING
-    delta = _checked(table, scores, altering)
+    altering, delta = classes == SPLICE_ALTERING, np.asarray(scores.delta, dtype=np.float32)
+    strongest = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2).argmax(axis=1)
     values = np.full((len(table), 3), np.nan, dtype=np.float32)
     values[classes == NORMAL] = 0.0
-    strongest = np.abs(delta[:, :, [ACCEPTOR, DONOR]]).max(axis=2).argmax(axis=1)
     values[altering] = delta[np.arange(len(table)), strongest][altering]
+    values[np.isnan(values).any(axis=1)] = np.nan
     rule = "Splice-altering: base Δ at its strongest position; Normal: 0; other classes left out"
-    used = np.asarray(np.isfinite(values).all(axis=1))
-    return Targets(values, used, _by_class(table, (SPLICE_ALTERING, NORMAL)), "validated-delta", rule)
-
-
-def _checked(table: pd.DataFrame, scores: BaseScores, needed: Bool[np.ndarray, " n"]) -> Delta:
-    """Δ of the base scores, a number wherever it is needed."""
-    delta = np.asarray(scores.delta, dtype=np.float32)
-    broken = needed & ~np.isfinite(delta).all(axis=(1, 2))
-    if broken.any():
-        row = table.iloc[int(np.flatnonzero(broken)[0])]
-        raise InputError(f"the base score of {describe(row)} is not a number; score it again")
-    return delta
-
-
-def _by_class(table: pd.DataFrame, labelled: tuple[str, ...]) -> Coverage:
-    """The account of a rule that labels these classes and no others."""
-    coverage = Coverage(read=len(table))
-    for name in pd.unique(table["classification"]):
-        if name not in labelled:
-            rows = table[table["classification"] == name]
-            reason = LEFT_OUT.get(name, NOT_MEASURED if name == UNKNOWN else f"{name}: not part of this task")
-            coverage.leave_out(reason, (describe(row) for _, row in rows.iterrows()))
-    return coverage
+    return _targets(table, "validated-delta", values, _why_not(table), rule)
 
 
 def altering(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """1 for Splice-altering, 0 for Normal; other classes are left out and counted. The base scores play no part."""
     values = binary_labels(table).astype(np.float32)[:, None]
-    used = np.asarray(np.isfinite(values[:, 0]))
     rule = "Splice-altering 1, Normal 0; other classes left out"
-    return Targets(values, used, _by_class(table, (SPLICE_ALTERING, NORMAL)), "altering", rule)
+    return _targets(table, "altering", values, _why_not(table), rule)
 
 
 EFFECT_TYPES = ("donor gain", "donor loss", "acceptor gain", "acceptor loss")
@@ -165,39 +159,27 @@ def base_effect_type(delta: Delta, least: float = SMALLEST_PEAK) -> list[str]:
     return [EFFECT_TYPES[one] if big >= least else "" for big, one in zip(size, kind, strict=True)]
 
 
-def _observed_or_base(table: pd.DataFrame, scores: BaseScores, task: str, several: str, rule: str) -> Targets:
+def _observed_or_base(table: pd.DataFrame, scores: BaseScores, task: str, rule: str) -> Targets:
     """Labels of altering rows, from observed sites where there are any, else from the base network's peak."""
-    altering_rows = (table["classification"] == SPLICE_ALTERING).to_numpy()
-    delta = _checked(table, scores, altering_rows)
-    size, offset, kind = _peaks(delta)
-    places = table["pos"].to_numpy()
-    forward = np.where(table["strand"].to_numpy() == "-", -1, 1)
+    size, offset, kind = _peaks(np.asarray(scores.delta, dtype=np.float32))
+    pos, forward = table["pos"].to_numpy(), np.where(table["strand"].to_numpy() == "-", -1, 1)
     values = np.full((len(table), 1), np.nan, dtype=np.float32)
-    marks = np.full(len(table), "", dtype=object)
-    no_peak = f"the base network has no peak of {SMALLEST_PEAK} or more"
-    left: dict[str, list[int]] = {several: [], no_peak: []}
-    for i, gold in enumerate(gold_sites(table)):
-        if not altering_rows[i]:
-            continue
-        if gold:
-            marks[i] = GOLD
-            if task == "position":
-                # With several observed sites the nearest one: the effect spreads from the variant.
-                near = (np.concatenate([*gold.values()]) - places[i]) * forward[i]
-                values[i] = near[np.abs(near).argmin()]
-            elif len(gold) == 1:
-                values[i] = next(iter(gold))
-            else:
-                marks[i] = ""
-                left[several].append(i)
+    marks, why_not = np.full(len(table), "", dtype=object), _why_not(table)
+    gold = gold_sites(table)
+    for i in np.flatnonzero(table["classification"] == SPLICE_ALTERING):
+        if gold[i] and task == "position":
+            # With several observed sites the nearest one: the effect spreads from the variant.
+            near = (np.concatenate([*gold[i].values()]) - pos[i]) * forward[i]
+            marks[i], values[i] = GOLD, near[np.abs(near).argmin()]
+        elif len(gold[i]) == 1:
+            marks[i], values[i] = GOLD, next(iter(gold[i]))
+        elif gold[i]:
+            why_not[i] = "several kinds of effect were observed"
         elif size[i] >= SMALLEST_PEAK:
             marks[i], values[i] = BASE, offset[i] if task == "position" else kind[i]
         else:
-            left[no_peak].append(i)
-    coverage = _by_class(table, (SPLICE_ALTERING,))
-    for reason, rows in left.items():
-        coverage.leave_out(reason, (describe(table.iloc[i]) for i in rows))
-    return Targets(values, np.asarray(np.isfinite(values[:, 0])), coverage, task, rule, marks)
+            why_not[i] = f"the base network has no peak of {SMALLEST_PEAK} or more"
+    return _targets(table, task, values, why_not, rule, marks)
 
 
 def effect_type(table: pd.DataFrame, scores: BaseScores) -> Targets:
@@ -209,7 +191,7 @@ def effect_type(table: pd.DataFrame, scores: BaseScores) -> Targets:
     rule = (
         "altering rows: the observed kind of effect (gold), else the kind of the base network's strongest peak (base)"
     )
-    return _observed_or_base(table, scores, "effect-type", "several kinds of effect were observed", rule)
+    return _observed_or_base(table, scores, "effect-type", rule)
 
 
 def position(table: pd.DataFrame, scores: BaseScores) -> Targets:
@@ -219,45 +201,33 @@ def position(table: pd.DataFrame, scores: BaseScores) -> Targets:
     marked "base". An observed site may lie beyond a model's window; the head leaves it out of its loss.
     """
     rule = "altering rows: offset of the nearest observed site (gold), else of the base network's strongest peak (base)"
-    return _observed_or_base(table, scores, "position", "", rule)
+    return _observed_or_base(table, scores, "position", rule)
 
 
 def magnitude(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """Two numbers: the measured effect (signed, the data set's unit; any class), and |Δ| of the base network at its
     strongest position (Splice-altering; 0 for Normal). Either may be unknown; rows with neither are left out."""
     classes = table["classification"].to_numpy(dtype=object)
-    is_altering = classes == SPLICE_ALTERING
-    size, _, _ = _peaks(_checked(table, scores, is_altering))
+    size, _, _ = _peaks(np.asarray(scores.delta, dtype=np.float32))
     values = np.full((len(table), 2), np.nan, dtype=np.float32)
     values[:, 0] = table["effect"].to_numpy(dtype=np.float32)
-    values[is_altering, 1] = size[is_altering]
-    values[classes == NORMAL, 1] = 0
+    values[:, 1] = np.select([classes == SPLICE_ALTERING, classes == NORMAL], [size, 0], np.nan)
     rule = "the measured effect, and the base network's strongest |Δ| (altering) or 0 (Normal)"
-    return _any_known(table, values, "no measured effect, and neither altering nor normal", "magnitude", rule)
+    why_not = np.full(len(table), "no measured effect, and neither altering nor normal", dtype=object)
+    return _targets(table, "magnitude", values, why_not, rule)
 
 
 def multitask(table: pd.DataFrame, scores: BaseScores) -> Targets:
     """The labels of all tasks side by side: validated Δ (3), altering, effect type, position, magnitude (2)."""
     parts = [rule(table, scores) for rule in (validated_delta, altering, effect_type, position, magnitude)]
     values = np.concatenate([part.values for part in parts], axis=1)
+    why_not = np.full(len(table), "no label for any task", dtype=object)
     rule = "; ".join(part.rule for part in parts)
-    return replace(_any_known(table, values, "no label for any task", "multitask", rule), marks=parts[2].marks)
-
-
-def _any_known(table: pd.DataFrame, values: Labels, why_not: str, task: str, rule: str) -> Targets:
-    """Targets whose rows are used where any of their labels is known."""
-    used = np.asarray(~np.isnan(values).all(axis=1))
-    coverage = Coverage(read=len(table))
-    coverage.leave_out(why_not, (describe(row) for _, row in table[~used].iterrows()))
-    return Targets(values, used, coverage, task, rule)
+    return _targets(table, "multitask", values, why_not, rule, parts[2].marks)
 
 
 TARGETS = {
-    "validated-delta": validated_delta,
-    "altering": altering,
-    "effect-type": effect_type,
-    "position": position,
-    "magnitude": magnitude,
-    "multitask": multitask,
+    rule.__name__.replace("_", "-"): rule
+    for rule in (validated_delta, altering, effect_type, position, magnitude, multitask)
 }
 """Name of a task: its label rule, a function of the variant table and the base scores."""

@@ -10,7 +10,6 @@ the layer norm and the gate read contiguous channels.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.models.encoder import Encoder, Features, OneHot
 
 Inner = Float[Tensor, "batch channels 1 length"]
 
@@ -66,7 +66,7 @@ class _PlainBlock(nn.Module):
         return x + F.relu(self.norm(self.conv(x)))
 
 
-class _WindowEncoder(nn.Module):
+class _WindowEncoder(Encoder):
     """What both encoders share: the plan of dilations and the change between [b, 4, L] and the inner layout.
 
     Args:
@@ -79,21 +79,15 @@ class _WindowEncoder(nn.Module):
     """
 
     def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int) -> None:
-        super().__init__()
-        if hidden_dim < 1:
-            raise InputError(f"hidden_dim {hidden_dim} is not positive")
-        self.window = window
-        self.channels = hidden_dim
+        super().__init__(window, hidden_dim, window)
         self.dilations = plan_dilations(window, layers, kernel)
         self.receptive_field = receptive_field(kernel, self.dilations)
 
     def _layers(self, x: Float[Tensor, "batch 4 1 length"]) -> Inner:
         raise NotImplementedError
 
-    def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels length"]:
-        """Features per position; InputError for a window of another length than the encoder was planned for."""
-        if onehot.shape[-1] != self.window:
-            raise InputError(f"a window of {onehot.shape[-1]} bases was given to an encoder made for {self.window}")
+    def forward(self, onehot: OneHot) -> Features:
+        self.require_window(onehot)
         x = onehot.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         return self._layers(x).squeeze(2)
 
@@ -144,24 +138,12 @@ def plan_dilations(window: int, layers: int, kernel: int) -> tuple[int, ...]:
     the layers before it leave a gap between its taps: then no base in the window is skipped.
 
     Raises:
-        InputError: an even window or kernel; so few layers that no dilations without gaps cover the window.
+        InputError: an even kernel; so few layers that no dilations without gaps cover the window.
     """
-    if window < 1 or window % 2 == 0:
-        raise InputError(f"window {window} is not an odd positive number of bases")
     if kernel < 3 or kernel % 2 == 0:
         raise InputError(f"kernel {kernel} is not an odd number of at least 3")
-    if layers < 1:
-        raise InputError(f"layers {layers} is not positive")
-    # Largest field without gaps: every dilation equals the field of the layers before it.
-    most = kernel**layers
-    if most < window:
-        enough = next(more for more in itertools.count(layers) if kernel**more >= window)
-        raise InputError(
-            f"{layers} layers of kernel {kernel} cannot see a window of {window} bases without gaps "
-            f"(at most {most}); use at least {enough} layers or a smaller window"
-        )
     growth = 1.0
-    while growth <= kernel + 1:
+    while growth <= kernel + 1:  # from there on every dilation equals the field of the layers before it
         dilations: list[int] = []
         for layer in range(layers):
             dilations.append(min(round(growth**layer), receptive_field(kernel, dilations)))

@@ -6,9 +6,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,68 +16,89 @@ from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.models.cnn import GatedCNNEncoder, SimpleCNNEncoder
+from meta_spliceai.splice_engine.meta_layer.models.encoder import Encoder, Features, OneHot
 from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import BothStrandsHyenaDNA
-from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import (
-    HUB,
-    PUBLISHED,
-    SCRATCH,
-    load_hyenadna,
-    model_config,
-)
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Features, Predictor, Shift
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED, load_hyenadna, model_config
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor, Shift
 from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 
 
-class Place(NamedTuple):
-    """What every encoder is built from: bases of the window, and the seed of random weights."""
-
-    window: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """An encoder, ready for a readout.
-
-    Attributes:
-        encoder: one-hot bases to features of `positions` positions around the middle.
-        project: features to `channels` channels, trained with the head.
-        weights: where the encoder's weights come from, in words.
-        sites: the encoder gives the exon's two sites too, one place before and one behind those positions.
-    """
-
-    encoder: nn.Module
-    project: nn.Module
-    channels: int
-    positions: int
-    weights: str = SCRATCH
-    frozen: bool = False
-    sites: bool = False
-
-
-class BaseTrunk(nn.Module):
-    """Stands for features that come with the windows (see `trunk_features`).
+class BaseTrunk(Encoder):
+    """Stands for features that come with the windows (see `TrunkReader`).
 
     A base network sees 5,000 bases to either side of a position, which no row's window holds. So features are computed
     from the genome before training, and a predictor with this encoder has no weights of the network.
 
-    Attributes:
-        positions: places: the acceptor, the variant and `read_radius` bases to either side of it, the donor.
-        channels: those of each network one after the other, and one that is 1 where the place is known.
+    Its places: the acceptor, the variant and `read_radius` bases to either side of it, the donor. Its channels: those
+    of each network one after the other, and one that is 1 where the place is known.
     """
 
-    def __init__(self, reading: TrunkConfig, networks: int, width: int) -> None:
-        super().__init__()
-        self.reading = reading
-        self.positions = reading.positions
-        self.channels = networks * width + 1
+    frozen = sites = True
 
-    def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels positions"]:
+    def __init__(self, window: int, reading: TrunkConfig, networks: int, width: int, hidden_dim: int) -> None:
+        super().__init__(window, networks * width + 1, reading.positions, hidden_dim)
+        self.reading = reading
+        self.weights = f"{reading.family}, the first {networks} networks, frozen"
+
+    def forward(self, onehot: OneHot) -> Features:
         raise InputError(
             f"the trunk of {self.reading.family} is computed from the genome, not from a window of "
             f"{onehot.shape[-1]} bases; give `fit` and `predict` windows with their features (`TrunkWindows.joined`)"
         )
+
+
+def _hyenadna(
+    window: int,
+    seed: int,
+    model_name: str,
+    hidden_dim: int = 256,
+    freeze_encoder: bool = True,
+    weights: str = HUB,
+    revision: str | None = None,
+    read_radius: int | None = 32,
+    gradient_checkpointing: bool = False,
+) -> Encoder:
+    model, origin = load_hyenadna(
+        model_name, weights, revision, seed=seed, gradient_checkpointing=gradient_checkpointing
+    )
+    encoder = BothStrandsHyenaDNA(model, window, read_radius, hidden_dim)
+    encoder.weights, encoder.frozen = origin, freeze_encoder
+    return encoder.requires_grad_(not freeze_encoder)
+
+
+def base_trunk(
+    window: int,
+    family: str,
+    width: int = 32,
+    hidden_dim: int = 64,
+    members: int = MEMBERS,
+    read_radius: int = READ_RADIUS,
+    site_reach: int = SITE_REACH,
+) -> Encoder:
+    """The encoder that reads the first `members` networks of a family, `width` channels of each."""
+    asked = {"family": family, "members": tuple(range(members)), "read_radius": read_radius, "site_reach": site_reach}
+    reading = TrunkConfig.from_mapping(asked, f"settings of encoder '{family}{TRUNK}'")
+    return BaseTrunk(window, reading, members, width, hidden_dim)
+
+
+ENCODERS: dict[str, Callable[..., Encoder]] = {
+    "simple-cnn": SimpleCNNEncoder,
+    "gated-cnn": GatedCNNEncoder,
+    **{name: partial(_hyenadna, model_name=name) for name in PUBLISHED},
+    **{f"{family}{TRUNK}": partial(base_trunk, family=family) for family in ("spliceai", "cispliceai")},
+}
+"""Name of an encoder: what makes it from a window, a seed if it asks for one, and its own settings."""
+
+_GIVEN = {"window", "seed", "model_name", "family", "width", "inputs", "channels", "positions"}
+
+
+def settings_of(kind: str, name: str) -> list[str]:
+    """Names of the settings that an encoder or a head takes; `kind` is "encoder" or "head"."""
+    registry: Mapping[str, Callable[..., Any]] = ENCODERS if kind == "encoder" else HEADS
+    if name not in registry:
+        raise unknown_value(kind, name, registry)
+    return [setting for setting in inspect.signature(registry[name]).parameters if setting not in _GIVEN]
 
 
 class _Projection(nn.Module):
@@ -88,7 +108,7 @@ class _Projection(nn.Module):
         norm = nn.LayerNorm(inputs, elementwise_affine=False)
         self.layers = nn.Sequential(norm, nn.Linear(inputs, outputs), nn.GELU())
 
-    def forward(self, features: Float[Tensor, "batch inputs length"]) -> Float[Tensor, "batch outputs length"]:
+    def forward(self, features: Features) -> Features:
         projected: Tensor = self.layers(features.mT).mT
         return projected
 
@@ -148,76 +168,6 @@ def _at_variant(features: Features, shift: Shift) -> Float[Tensor, "batch channe
     return features[torch.arange(len(features), device=features.device), :, middle - shift]
 
 
-def _gated_cnn(place: Place, hidden_dim: int = 128, layers: int = 6, kernel: int = 7) -> Encoding:
-    encoder = GatedCNNEncoder(place.window, hidden_dim, layers, kernel)
-    return Encoding(encoder, nn.Identity(), hidden_dim, place.window)
-
-
-def _simple_cnn(place: Place, hidden_dim: int = 64, layers: int = 4, kernel: int = 11) -> Encoding:
-    encoder = SimpleCNNEncoder(place.window, hidden_dim, layers, kernel)
-    return Encoding(encoder, nn.Identity(), hidden_dim, place.window)
-
-
-def _hyenadna(
-    place: Place,
-    model_name: str,
-    hidden_dim: int = 256,
-    freeze_encoder: bool = True,
-    weights: str = HUB,
-    revision: str | None = None,
-    read_radius: int | None = 32,
-    gradient_checkpointing: bool = False,
-) -> Encoding:
-    if hidden_dim < 1:
-        raise InputError(f"hidden_dim {hidden_dim} is not positive")
-    model, origin = load_hyenadna(
-        model_name, weights, revision, seed=place.seed, gradient_checkpointing=gradient_checkpointing
-    )
-    encoder = BothStrandsHyenaDNA(model, place.window, read_radius)
-    if freeze_encoder:
-        encoder.requires_grad_(False)
-    project = _Projection(encoder.channels, hidden_dim)
-    return Encoding(encoder, project, hidden_dim, encoder.positions, origin, freeze_encoder)
-
-
-def _base_trunk(
-    place: Place,
-    family: str,
-    width: int = 32,
-    hidden_dim: int = 64,
-    members: int = MEMBERS,
-    read_radius: int = READ_RADIUS,
-    site_reach: int = SITE_REACH,
-) -> Encoding:
-    if hidden_dim < 1 or members < 1:
-        raise InputError(f"hidden_dim {hidden_dim} and members {members} are numbers of at least 1")
-    asked = {"family": family, "members": tuple(range(members)), "read_radius": read_radius, "site_reach": site_reach}
-    reading = TrunkConfig.from_mapping(asked, f"settings of encoder '{family}{TRUNK}'")
-    encoder = BaseTrunk(reading, members, width)
-    project = _Projection(encoder.channels, hidden_dim)
-    weights = f"{family}, the first {members} networks, frozen"
-    return Encoding(encoder, project, hidden_dim, encoder.positions - 2, weights, frozen=True, sites=True)
-
-
-ENCODERS: dict[str, Callable[..., Encoding]] = {
-    "simple-cnn": _simple_cnn,
-    "gated-cnn": _gated_cnn,
-    **{name: partial(_hyenadna, model_name=name) for name in PUBLISHED},
-    **{f"{family}{TRUNK}": partial(_base_trunk, family=family) for family in ("spliceai", "cispliceai")},
-}
-"""Name of an encoder: what builds it from its place and its own settings."""
-
-_GIVEN = {"place", "model_name", "family", "width", "inputs", "channels", "positions"}
-
-
-def settings_of(kind: str, name: str) -> list[str]:
-    """Names of the settings that an encoder or a head takes; `kind` is "encoder" or "head"."""
-    registry: Mapping[str, Callable[..., Any]] = ENCODERS if kind == "encoder" else HEADS
-    if name not in registry:
-        raise unknown_value(kind, name, registry)
-    return [setting for setting in inspect.signature(registry[name]).parameters if setting not in _GIVEN]
-
-
 class ComposedPredictor(Predictor):
     """Any encoder with any head, by their names in ENCODERS and HEADS, each with the settings that differ from its
     defaults; the window is odd, the variant in its middle."""
@@ -239,41 +189,28 @@ class ComposedPredictor(Predictor):
             for setting in settings:
                 if setting not in known:
                     raise unknown_value("setting", setting, known, where=f"the settings of {kind} '{name}'")
+        make = ENCODERS[encoder]
+        seeded = {"seed": seed} if "seed" in inspect.signature(make).parameters else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoding = ENCODERS[encoder](Place(window, seed), **encoder_settings)
-            self.encoder = encoding.encoder
-            self.project = encoding.project
-            self.readout = (
-                SitesReadout(encoding.channels) if encoding.sites else PairReadout(encoding.channels, encoding.frozen)
-            )
-            self.head = HEADS[head](self.readout.out_features, encoding.channels, encoding.positions, **head_settings)
-        self.weights, self.encoder_frozen = encoding.weights, encoding.frozen
-        self.positions, self.sites = encoding.positions, encoding.sites
+            self.read_with(made := make(window=window, **seeded, **encoder_settings))
+            channels = made.channels
+            if made.hidden_dim is not None:
+                channels = made.hidden_dim
+                self.project = _Projection(made.channels, channels)
+            self.readout = SitesReadout(channels) if made.sites else PairReadout(channels, made.frozen)
+            self.head = HEADS[head](self.readout.out_features, channels, self.positions, **head_settings)
         self.train(self.training)
 
 
-class _CNNDeltaPredictor(ComposedPredictor):
-    """Δ from a CNN.
+class ValidatedDeltaPredictor(ComposedPredictor):
+    """Δ of the three channels from a gated dilated residual CNN that reads reference and alternative.
 
     Args:
         window: bases in the window (odd, the variant in the middle); dilations follow it.
         hidden_dim: channels of the encoder and width of the head.
         kernel: taps of each convolution (odd).
     """
-
-    encoder_name: ClassVar[str]
-
-    def __init__(self, window: int, hidden_dim: int, layers: int, kernel: int, dropout: float, seed: int) -> None:
-        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
-        super().__init__(self.encoder_name, "delta", window, seed, settings, {"dropout": dropout})
-        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
-
-
-class ValidatedDeltaPredictor(_CNNDeltaPredictor):
-    """Δ of the three channels from a gated dilated residual CNN that reads reference and alternative."""
-
-    encoder_name = "gated-cnn"
 
     def __init__(
         self,
@@ -284,13 +221,16 @@ class ValidatedDeltaPredictor(_CNNDeltaPredictor):
         dropout: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__(window, hidden_dim, layers, kernel, dropout, seed)
+        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
+        super().__init__("gated-cnn", "delta", window, seed, settings, {"dropout": dropout})
+        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
 
 
-class SimpleCNNDeltaPredictor(_CNNDeltaPredictor):
-    """Δ of the three channels from a plain dilated CNN that reads reference and alternative."""
+class SimpleCNNDeltaPredictor(ComposedPredictor):
+    """Δ of the three channels from a plain dilated CNN that reads reference and alternative.
 
-    encoder_name = "simple-cnn"
+    The arguments are those of `ValidatedDeltaPredictor`.
+    """
 
     def __init__(
         self,
@@ -301,7 +241,9 @@ class SimpleCNNDeltaPredictor(_CNNDeltaPredictor):
         dropout: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__(window, hidden_dim, layers, kernel, dropout, seed)
+        settings = {"hidden_dim": hidden_dim, "layers": layers, "kernel": kernel}
+        super().__init__("simple-cnn", "delta", window, seed, settings, {"dropout": dropout})
+        self.config = {"window": window, **settings, "dropout": dropout, "seed": seed}
 
 
 class HyenaDNADeltaPredictor(ComposedPredictor):

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor
+from meta_spliceai.splice_engine.meta_layer.models.encoder import Features, OneHot
 from meta_spliceai.splice_engine.meta_layer.models.heads import QuantileHead
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import without_weights
 from meta_spliceai.splice_engine.meta_layer.models.predictor import (
     CONFIG_FILE,
-    Features,
-    OneHot,
     Predictor,
     Shift,
     model_card,
@@ -70,12 +69,12 @@ class QuantileEnsemble(Predictor):
         # Members that take over the first one's encoder need not look for its weights.
         with without_weights() if first.encoder_frozen else nullcontext():
             members = [first, *(member(i) for i in range(1, len(quantiles)))]
-        self.weights, self.positions = first.weights, first.positions
+        self.weights, self.positions, self.sites = first.weights, first.positions, first.sites
         self.field = first.receptive_field()
         if first.encoder_frozen:
             self.encoder, self.encoder_frozen = first.encoder, True
             for each in members:
-                each.encoder = nn.Identity()
+                each.encoder = nn.Identity()  # type: ignore[assignment]
         self.members = nn.ModuleList(members)
         self.train(self.training)
 
@@ -125,12 +124,7 @@ class WeightedEnsemble(nn.Module):
         super().__init__()
         if len(members) < 2:
             raise InputError(f"an ensemble needs at least 2 members, not {len(members)}")
-        meanings = list(
-            dict.fromkeys(
-                f"{one.head.task} with {one.head.outputs} numbers ({', '.join(prediction_names(one))})"
-                for one in members
-            )
-        )
+        meanings = dict.fromkeys(f"{one.head.task} ({', '.join(prediction_names(one))})" for one in members)
         if len(meanings) > 1:
             raise InputError(f"members predict different things: {'; '.join(meanings)}")
         shares = np.asarray(weights if weights is not None else [1 / len(members)] * len(members), dtype=np.float64)

@@ -95,27 +95,38 @@ class _TwoLayerHead(Head):
         return prediction
 
 
-class BinaryHead(_TwoLayerHead):
-    """Log odds that the variant alters splicing. Label: 1 Splice-altering, 0 Normal. Columns: score (probability)."""
+class _ClassHead(_TwoLayerHead):
+    """A task whose label is the number of a class, NaN where it is not known."""
 
-    task = "altering"
-    class_names = (NORMAL, SPLICE_ALTERING)
-    outputs = labels = 1
+    labels = 1
+
+    def entropy(self, prediction: Prediction, wanted: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        raise NotImplementedError
 
     def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
         known = ~labels[:, 0].isnan()
-        wanted = labels[:, 0].where(known, labels.new_zeros(()))
-        costs = F.binary_cross_entropy_with_logits(prediction[:, 0], wanted, reduction="none")
+        costs = self.entropy(prediction, labels[:, 0].where(known, labels.new_zeros(())))
         return costs.where(known, costs.new_zeros(())), known
 
     def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
         return labels[:, 0].nan_to_num(-1).long()
 
+
+class BinaryHead(_ClassHead):
+    """Log odds that the variant alters splicing. Label: 1 Splice-altering, 0 Normal. Columns: score (probability)."""
+
+    task = "altering"
+    class_names = (NORMAL, SPLICE_ALTERING)
+    outputs = 1
+
+    def entropy(self, prediction: Prediction, wanted: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        return F.binary_cross_entropy_with_logits(prediction[:, 0], wanted, reduction="none")
+
     def columns(self, predictions: Predictions) -> Columns:
         return {"score": 0.5 * (1 + np.tanh(0.5 * predictions[:, 0]))}  # the logistic function, without overflow
 
 
-class EffectTypeHead(_TwoLayerHead):
+class EffectTypeHead(_ClassHead):
     """Scores of the four kinds of effect, of a variant known to alter splicing.
 
     Label: the kind's number in EFFECT_TYPES. It says nothing on whether there is an effect, so it gives no `score`.
@@ -125,16 +136,9 @@ class EffectTypeHead(_TwoLayerHead):
     task = "effect-type"
     class_names = EFFECT_TYPES
     outputs = len(EFFECT_TYPES)
-    labels = 1
 
-    def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
-        known = ~labels[:, 0].isnan()
-        wanted = labels[:, 0].where(known, labels.new_zeros(())).long()
-        costs = F.cross_entropy(prediction, wanted, reduction="none")
-        return costs.where(known, costs.new_zeros(())), known
-
-    def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
-        return labels[:, 0].nan_to_num(-1).long()
+    def entropy(self, prediction: Prediction, wanted: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        return F.cross_entropy(prediction, wanted.long(), reduction="none")
 
     def columns(self, predictions: Predictions) -> Columns:
         shares = softmax(predictions, axis=1)
@@ -142,21 +146,27 @@ class EffectTypeHead(_TwoLayerHead):
         return {**named, "effect_type": predictions.argmax(axis=1).astype(np.float32)}
 
 
-class DeltaHead(_TwoLayerHead):
+class _OfDelta(Head):
+    """What learns validated Δ."""
+
+    task = "validated-delta"
+    class_names = ("with Δ 0", "with another Δ")
+    labels = 3
+
+    def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
+        return (labels != 0).any(1).long().where(~labels.isnan().any(1), -torch.ones_like(labels[:, 0]).long())
+
+
+class DeltaHead(_OfDelta, _TwoLayerHead):
     """Δ (alternative − reference probability) for neither, acceptor and donor, in that order, unbounded.
 
     Label: validated Δ, three numbers. Columns: delta_neither, delta_acceptor, delta_donor, score, signed.
     """
 
-    task = "validated-delta"
-    class_names = ("with Δ 0", "with another Δ")
-    outputs = labels = 3
+    outputs = 3
 
     def costs(self, prediction: Prediction, labels: Labels, config: TrainingConfig) -> Costs:
         return regression_costs(prediction, labels, config)
-
-    def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
-        return _delta_classes(labels)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
         return prediction, labels
@@ -170,7 +180,7 @@ class DeltaHead(_TwoLayerHead):
 QUANTILE_SCORES = ("middle", "mean")
 
 
-class QuantileHead(Head):
+class QuantileHead(_OfDelta):
     """Quantiles of |Δ| for each channel, never crossing, and the direction of Δ.
 
     The lowest quantile is a softplus and each further one adds a softplus, so that they are ordered whatever the
@@ -185,10 +195,6 @@ class QuantileHead(Head):
         score: what becomes the score: `middle`, the quantile nearest 0.5, or `mean`, the mean of all. Where most labels
             are zero, so is the median of every variant, and only higher quantiles tell variants apart.
     """
-
-    task = DeltaHead.task
-    class_names = DeltaHead.class_names
-    labels = 3
 
     def __init__(
         self,
@@ -227,9 +233,6 @@ class QuantileHead(Head):
         pinball = torch.maximum(level * error, (level - 1) * error).mean((1, 2))
         turned = (wanted.abs() * (direction - wanted.sign()).square()).mean(1)
         return (pinball + turned).where(known, prediction.new_zeros(())), known
-
-    def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
-        return _delta_classes(labels)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
         split = prediction.unflatten(1, (-1, 3))
@@ -360,23 +363,20 @@ class MultitaskHead(Head):
 
     def __init__(self, inputs: int, channels: int, positions: int, dropout: float = 0.1) -> None:
         super().__init__()
-        heads = {kind.task: kind(inputs, channels, positions, dropout) for kind in JOINED}
-        self.heads = nn.ModuleDict(heads)
-        self.log_variance = nn.Parameter(torch.zeros(len(heads)))
-        self.outputs = sum(head.outputs for head in heads.values())
-        self.labels = sum(head.labels for head in heads.values())
+        self.of: dict[str, Head] = {kind.task: kind(inputs, channels, positions, dropout) for kind in JOINED}
+        self.heads = nn.ModuleDict(self.of)
+        self.log_variance = nn.Parameter(torch.zeros(len(self.of)))
+        self.outputs = sum(head.outputs for head in self.of.values())
+        self.labels = sum(head.labels for head in self.of.values())
 
-    def _heads(self) -> list[Head]:
-        return list(self.heads.values())  # type: ignore[arg-type]
+    def _predictions(self, joined: Prediction) -> dict[str, Prediction]:
+        return dict(zip(self.of, joined.split([head.outputs for head in self.of.values()], dim=1), strict=True))
+
+    def _labels(self, joined: Labels) -> dict[str, Labels]:
+        return dict(zip(self.of, joined.split([head.labels for head in self.of.values()], dim=1), strict=True))
 
     def forward(self, compared: Compared, ref: Features, alt: Features) -> Prediction:
-        return torch.cat([head(compared, ref, alt).float() for head in self._heads()], dim=1)
-
-    def _own_predictions(self, joined: Prediction) -> list[Prediction]:
-        return list(joined.split([head.outputs for head in self._heads()], dim=1))
-
-    def _own_labels(self, joined: Labels) -> list[Labels]:
-        return list(joined.split([head.labels for head in self._heads()], dim=1))
+        return torch.cat([head(compared, ref, alt).float() for head in self.of.values()], dim=1)
 
     def loss(
         self,
@@ -387,39 +387,34 @@ class MultitaskHead(Head):
     ) -> Float[Tensor, ""]:
         """Sum over the tasks that have a known label in the batch; weights of altering and Normal count where a task
         knows both."""
-        total = prediction.new_zeros(())
-        parts = zip(self._heads(), self._own_predictions(prediction), self._own_labels(labels), strict=True)
-        for i, (head, own, own_labels) in enumerate(parts):
-            cost = head.loss(own, own_labels, config, None if head.task in OF_ALTERING else weights)
-            if not self.training:
-                total = total + cost
-                continue
-            known = head.costs(own.detach(), own_labels, config)[1].any()
-            s = self.log_variance[i]
-            total = total + torch.where(known, torch.exp(-s) * cost + s, s * 0)
+        total, predictions, wanted = prediction.new_zeros(()), self._predictions(prediction), self._labels(labels)
+        for (task, head), s in zip(self.of.items(), self.log_variance, strict=True):
+            cost = head.loss(predictions[task], wanted[task], config, None if task in OF_ALTERING else weights)
+            if self.training:
+                known = head.costs(predictions[task].detach(), wanted[task], config)[1].any()
+                cost = torch.where(known, torch.exp(-s) * cost + s, s * 0)
+            total = total + cost
         return total
 
-    def classes(self, labels: Labels) -> Int[Tensor, " batch"]:
-        return self.heads["altering"].classes(self._own_labels(labels)[1])  # type: ignore[operator]
+    def classes(self, labels: Labels) -> Int[Tensor, " batch"] | None:
+        return self.of["altering"].classes(self._labels(labels)["altering"])
 
     def moved(self, labels: Labels, shift: Int[Tensor, " batch"]) -> Labels:
-        parts = zip(self._heads(), self._own_labels(labels), strict=True)
-        return torch.cat([head.moved(own, shift) for head, own in parts], dim=1)
+        return torch.cat([self.of[task].moved(own, shift) for task, own in self._labels(labels).items()], dim=1)
 
     def learn_scale(self, labels: Labels) -> None:
-        for head, own in zip(self._heads(), self._own_labels(labels), strict=True):
-            head.learn_scale(own)
+        for task, own in self._labels(labels).items():
+            self.of[task].learn_scale(own)
 
     def comparable(self, prediction: Prediction, labels: Labels) -> tuple[Tensor, Tensor]:
-        delta, wanted = self._own_predictions(prediction)[0], self._own_labels(labels)[0]
+        delta, wanted = self._predictions(prediction)[DeltaHead.task], self._labels(labels)[DeltaHead.task]
         known = ~wanted.isnan().any(1)
         return delta[known], wanted[known]
 
     def columns(self, predictions: Predictions) -> Columns:
         named: Columns = {}
-        ends = np.cumsum([head.outputs for head in self._heads()])
-        for head, own in zip(self._heads(), np.split(predictions, ends[:-1], axis=1), strict=True):
-            named |= {f"{head.task}.{column}": values for column, values in head.columns(own).items()}
+        for task, own in self._predictions(torch.from_numpy(predictions)).items():
+            named |= {f"{task}.{column}": values for column, values in self.of[task].columns(own.numpy()).items()}
         return {**named, "score": named["altering.score"], "signed": named["validated-delta.signed"]}
 
 
@@ -462,7 +457,3 @@ def regression_costs(prediction: Prediction, labels: Labels, config: TrainingCon
         each = F.huber_loss(prediction, wanted, delta=config.huber_delta, reduction="none") / config.huber_delta
     each = each.where(known, each.new_zeros(()))
     return each.sum(1) / known.sum(1).clamp_min(1), known.any(1)
-
-
-def _delta_classes(labels: Float[Tensor, "batch 3"]) -> Int[Tensor, " batch"]:
-    return (labels != 0).any(1).long().where(~labels.isnan().any(1), -torch.ones_like(labels[:, 0]).long())

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from meta_spliceai.errors import InputError
+from meta_spliceai.splice_engine.meta_layer.models.encoder import Encoder, Features, OneHot
 
 BASE_TOKENS = (7, 8, 9, 10)
 """Token of A, C, G, T: the published vocabulary keeps 0 to 6 for special tokens."""
@@ -49,6 +50,7 @@ class HyenaConfig(BaseModel):
     layer_norm_epsilon: float = 1e-5
     embed_dropout: float = Field(default=0.1, ge=0, lt=1, description="share dropped after the embedding in training")
     hyena_order: Literal[2] = 2
+    origin: str = Field(default="", description="what the weights of an encoder that was trained here saw")
 
     @property
     def vocabulary(self) -> int:
@@ -241,7 +243,7 @@ class HyenaDNA(nn.Module):
         """The token table's rows."""
         return F.embedding(tokens.long(), self.backbone.embeddings.word_embeddings.weight)
 
-    def embed_bases(self, onehot: Float[Tensor, "batch 4 length"]) -> Hidden:
+    def embed_bases(self, onehot: OneHot) -> Hidden:
         """The same rows from one-hot bases; a column of zeros is N. Gradients reach the bases."""
         table = self.backbone.embeddings.word_embeddings.weight
         with torch.autocast(onehot.device.type, enabled=False):
@@ -261,7 +263,7 @@ class HyenaDNA(nn.Module):
         return self.backbone.ln_f(x)
 
 
-class BothStrandsHyenaDNA(nn.Module):
+class BothStrandsHyenaDNA(Encoder):
     """HyenaDNA on the transcript and on its reverse complement.
 
     At every position the first half of the channels has seen the bases up to and including it, the second half those
@@ -271,20 +273,16 @@ class BothStrandsHyenaDNA(nn.Module):
         model: HyenaDNA.
         window: bases (at most as many as the model's position tables serve).
         radius: only positions up to this far from the middle are given out; None for all.
+        hidden_dim: see `Encoder`.
     """
 
-    def __init__(self, model: HyenaDNA, window: int, radius: int | None = None) -> None:
-        super().__init__()
-        if window < 1 or window % 2 == 0:
-            raise InputError(f"window {window} is not an odd positive number of bases")
+    def __init__(self, model: HyenaDNA, window: int, radius: int | None = None, hidden_dim: int | None = None) -> None:
+        first = max(0, window // 2 - radius) if radius is not None else 0
+        super().__init__(window, 2 * model.config.d_model, window - 2 * first, hidden_dim)
         if window > model.config.max_seq_len:
             raise InputError(f"window {window} is longer than this HyenaDNA can read ({model.config.max_seq_len})")
-        self.model = model
-        self.window = window
-        self.channels = 2 * model.config.d_model
+        self.model, self.first = model, first
         self.receptive_field = window
-        self.first = max(0, window // 2 - radius) if radius is not None else 0
-        self.positions = window - 2 * self.first
 
     def layers_from_last(self) -> list[list[nn.Parameter]]:
         """Parameters of HyenaDNA's layers from the last (with the final norm) to the first, then of the token table."""
@@ -293,10 +291,8 @@ class BothStrandsHyenaDNA(nn.Module):
         layers[0] += list(backbone.ln_f.parameters())
         return [*layers, list(backbone.embeddings.parameters())]
 
-    def forward(self, onehot: Float[Tensor, "batch 4 length"]) -> Float[Tensor, "batch channels positions"]:
-        """Features of the middle positions; InputError for a window of another length than it was made for."""
-        if onehot.shape[-1] != self.window:
-            raise InputError(f"a window of {onehot.shape[-1]} bases was given to an encoder made for {self.window}")
+    def forward(self, onehot: OneHot) -> Features:
+        self.require_window(onehot)
         # Channels are A, C, G, T: turning both axes round gives the reverse complement.
         both = torch.cat((onehot, onehot.flip((1, 2))))
         hidden = self.model(self.model.embed_bases(both))

@@ -128,11 +128,9 @@ def load_hyenadna(
                 f"{folder} does not hold {name}: its {field} is {getattr(found, field)}, not {getattr(expected, field)}"
             )
     model, digest = read_folder(folder, gradient_checkpointing)
-    if not origin:
-        told = json.loads(_content(folder / "config.json")).get("origin", "")  # of an encoder trained here
-        place = "packaged encoder" if weights == PACKAGED else "folder"
-        origin = f"{place} {folder.name} ({f'{told}; ' if told else ''}sha256 {digest[:12]})"
-    return model, origin
+    place = "packaged encoder" if weights == PACKAGED else "folder"
+    told = f"{found.origin}; " if found.origin else ""
+    return model, origin or f"{place} {folder.name} ({told}sha256 {digest[:12]})"
 
 
 @contextmanager
@@ -157,15 +155,13 @@ def require_weights(name: str, weights: str = HUB, revision: str | None = None) 
 
 def missing_here(name: str, weights: str = HUB, revision: str | None = None) -> str:
     """Why a model's weights are not on this machine, in words; nothing is downloaded. Empty where they are."""
-    published = PUBLISHED[name]
-    if weights == HUB and folder_at_hand(name, revision) is None:
-        return (
-            f"the weights of {name} are not on this machine; a run begins by downloading them "
-            f"({published.repository} at {revision or published.revision})"
-        )
+    if weights == HUB:
+        published, here = PUBLISHED[name], folder_at_hand(name, revision) is not None
+        where = f"{published.repository} at {revision or published.revision}"
+        words = f"the weights of {name} are not on this machine; a run begins by downloading them ({where})"
+        return "" if here else words
     try:
-        if weights not in (HUB, SCRATCH):
-            _weights_file(_found(name, weights, revision, None)[0])
+        require_weights(name, weights, revision)
     except MissingResourceError as error:
         return str(error)
     return ""
@@ -234,20 +230,28 @@ def read_folder(folder: Path, gradient_checkpointing: bool = False) -> tuple[Hye
         MissingResourceError: config.json or the weights file is not there, or may not be read.
         IntegrityError: a file is damaged, or the weights are not those of the config's model.
     """
-    config, weights_file = read_config(folder), _weights_file(folder)
-    if _content(weights_file, 64).startswith(b"version https://git-lfs"):
-        raise IntegrityError(f"{weights_file} is Git LFS's note of where the file is; run git lfs pull in {folder}")
-    if weights_file.suffix == ".safetensors":
+    config, path = read_config(folder), _weights_file(folder)
+    if path.suffix == ".safetensors":
+        content = _content(path)
+        if content.startswith(b"version https://git-lfs"):
+            raise IntegrityError(f"{path} is Git LFS's note of where the file is; run git lfs pull in {folder}")
         try:
-            tensors = load(_content(weights_file))
+            state = {name.removeprefix("hyena."): value for name, value in load(content).items()}
         except SafetensorError as error:
-            raise IntegrityError(f"{weights_file} cannot be read ({_short(error)})") from error
-        state = {key.removeprefix("hyena."): value for key, value in tensors.items() if key.startswith("hyena.")}
+            raise IntegrityError(f"{path} cannot be read ({_short(error)})") from error
     else:
-        state = read_original(weights_file)
+        state = read_original(path)
     model = HyenaDNA(config, gradient_checkpointing)
-    _load_named(model, state, weights_file)
-    return model, sha256_file(weights_file)
+    # The language-model head is not part of it; the tables of positions, which follow from their length, may be absent.
+    own = {name: value for name, value in model.state_dict().items() if ".pos_emb." in name}
+    own |= {name: value for name, value in state.items() if name.startswith("backbone.")}
+    sines = {name.rsplit(".", 2)[0]: value for name, value in own.items() if name.endswith(".freq")}
+    for name in model.state_dict().keys() - own.keys():
+        # What writes shared tensors once keeps one of the names that a filter's sine has.
+        if name.endswith(".freq") and name.rsplit(".", 2)[0] in sines:
+            own[name] = sines[name.rsplit(".", 2)[0]]
+    load_state(model, own, str(path))
+    return model, sha256_file(path)
 
 
 def read_config(folder: Path) -> HyenaConfig:
@@ -260,26 +264,21 @@ def read_config(folder: Path) -> HyenaConfig:
     """
     _weights_file(folder)
     path = folder / "config.json"
+    content = _content(path)
     try:
-        raw = json.loads(_content(path))
-        layer = raw.get("layer", {}) if isinstance(raw, Mapping) else None
-        if not isinstance(layer, Mapping):
-            raise TypeError("it holds no settings by name")
-        given = {**layer, **raw}
-        for name, other, default in (
-            ("max_seq_len", "l_max", None),
-            ("activation_freq", "w", 1),
-            ("hyena_order", "order", 2),
-            ("emb_dim", "emb_dim", 3),
-        ):
-            given.setdefault(name, given.get(other, default))
+        raw = json.loads(content)
+        given = {**raw.get("layer", {}), **raw}
+        given.setdefault("max_seq_len", given.get("l_max"))
+        given.setdefault("activation_freq", given.get("w", 1))
+        given.setdefault("hyena_order", given.get("order", 2))
+        given.setdefault("emb_dim", 3)
         return HyenaConfig.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         why = f"{first['loc'][0]} is {first['input']!r}: {first['msg']}"
-        raise IntegrityError(f"{path} does not describe a HyenaDNA ({why})") from error
-    except (TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} does not describe a HyenaDNA ({error})") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        why = _short(error)
+    raise IntegrityError(f"{path} does not describe a HyenaDNA ({why})")
 
 
 def _weights_file(folder: Path) -> Path:
@@ -293,33 +292,11 @@ def _weights_file(folder: Path) -> Path:
     return weights_file
 
 
-def _content(path: Path, most: int = -1) -> bytes:
+def _content(path: Path) -> bytes:
     try:
-        with path.open("rb") as handle:
-            return handle.read(most)
+        return path.read_bytes()
     except OSError as error:
         raise MissingResourceError(f"{path} cannot be read ({error.strerror or error})") from error
-
-
-def _load_named(model: HyenaDNA, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put a checkpoint's tensors into the model, name by name; the language-model head is not part of it."""
-    own = {key: value for key, value in state.items() if key.startswith("backbone.")}
-    # The tables of positions follow from their length; an encoder in the package leaves them out.
-    own = {key: value for key, value in model.state_dict().items() if ".pos_emb." in key} | own
-    sines = {_filter_of(key): value for key, value in own.items() if key.endswith(".freq")}
-    for key in model.state_dict().keys() - own.keys():
-        # What writes shared tensors once keeps one of the names that a layer's sine has.
-        if key.endswith(".freq") and _filter_of(key) in sines:
-            own[key] = sines[_filter_of(key)]
-    load_state(model, own, str(path))
-    for key, value in own.items():
-        if key.endswith(".freq") and not torch.equal(value, sines[_filter_of(key)]):
-            raise IntegrityError(f"{path}: {key} differs from the layer's other sines, which all are one")
-
-
-def _filter_of(name: str) -> str:
-    """The long filter in which a sine stands: "….implicit_filter" of "….implicit_filter.3.freq"."""
-    return name.rsplit(".", 2)[0]
 
 
 def write_hub_format(
@@ -343,9 +320,6 @@ class _Shell:
 
     def __new__(cls, *_: Any, **__: Any) -> _Shell:
         return super().__new__(cls)
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
 
     def __setstate__(self, state: Any) -> None:
         pass

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from meta_spliceai.errors import InputError, IntegrityError, MissingResourceError, unknown_value
 from meta_spliceai.files import atomic_write
 from meta_spliceai.splice_engine.base_layer.families import load_state
+from meta_spliceai.splice_engine.meta_layer.models.encoder import SCRATCH, Encoder, Features, OneHot
 from meta_spliceai.splice_engine.meta_layer.models.heads import Head
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import without_weights
 
@@ -25,8 +26,6 @@ CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 FORMAT = 1
 
-OneHot = Float[Tensor, "batch 4 length"]
-Features = Float[Tensor, "batch channels positions"]
 Shift = Int[Tensor, " batch"] | None
 """Places before the middle at which each pair's variant stands; None: in the middle."""
 
@@ -46,6 +45,7 @@ class Predictor(nn.Module):
     """
 
     named: ClassVar[dict[str, type[Predictor]]] = {}
+    weights, encoder_frozen, sites = SCRATCH, False, False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -54,16 +54,17 @@ class Predictor(nn.Module):
 
     def __init__(self, window: int, config: dict[str, Any]) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.positions = window, window
         self.config = config
-        self.weights = "scratch"
-        self.encoder_frozen = False
-        self.positions = window
-        self.sites = False
-        self.encoder: nn.Module
+        self.encoder: Encoder
         self.project: nn.Module = nn.Identity()
         self.readout: nn.Module
         self.head: Head
+
+    def read_with(self, encoder: Encoder) -> None:
+        """Take an encoder, and what it says of itself."""
+        self.encoder, self.weights, self.encoder_frozen = encoder, encoder.weights, encoder.frozen
+        self.sites, self.positions = encoder.sites, encoder.positions - 2 * encoder.sites
 
     def encode_pair(self, ref: OneHot, alt: OneHot) -> tuple[Features, Features]:
         """Features of both sequences, in one pass of the encoder over the joined batch."""
@@ -101,12 +102,11 @@ class Predictor(nn.Module):
 
     def receptive_field(self) -> int | None:
         """Bases that the encoder's middle position depends on; None if the encoder does not say."""
-        return getattr(self.encoder, "receptive_field", None)
+        return self.encoder.receptive_field
 
     def encoder_layers(self) -> list[list[nn.Parameter]]:
         """A pre-trained encoder's parameters by layer, from the last to the first; empty if there is none."""
-        layers = getattr(self.encoder, "layers_from_last", None)
-        return [] if layers is None else layers()
+        return self.encoder.layers_from_last()
 
     def columns(self, predictions: Float32[np.ndarray, "n outputs"]) -> dict[str, Float32[np.ndarray, " n"]]:
         """What the numbers of `predict` mean, by name (see the head): `score` and `signed` among them where the task
@@ -189,10 +189,8 @@ def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged: it is no JSON ({error})") from error
-    if not isinstance(saved, dict):
-        raise IntegrityError(f"{path} is not a saved predictor's config: it holds no fields")
-    if saved.get("format") != FORMAT:
-        raise InputError(f"{path} is of format {saved.get('format')!r}; this version of meta-spliceai reads {FORMAT}")
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        raise IntegrityError(f"{path} is not a saved predictor's config of format {FORMAT}, which this version reads")
     if ("shares" in saved) != ("shares" in fields):
         holder = str(saved.get("predictor"))
         raise InputError(f"{folder} holds a {holder}; use {holder}.from_pretrained")
