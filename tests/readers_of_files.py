@@ -140,7 +140,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "rows": lambda path: read_rows(str(path), read_text(path)),
     "prices": lambda path: read_history(read_text(path), str(path)),
     "own prices": lambda path: load_market(path),
-    "predictor": lambda path: read_config(placed(path, "config.json").parent, {"predictor": str, "config": dict}),
+    "predictor": lambda path: read_config(placed(path, "config.json").parent, "predictor", "config"),
     "splicevardb": lambda path: read_splicevardb(source_file(DATASET, path), "GRCh37", GENES),
     "mfass": original(mfass.DATASET.loader),
     "mapsy": original(mapsy.DATASET.loader),

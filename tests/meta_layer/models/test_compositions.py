@@ -177,12 +177,12 @@ def test_a_damaged_ensemble_is_refused_and_nothing_else_is_taken_for_one(tmp_pat
     with pytest.raises(InputError, match=r"holds a SimpleCNNDeltaPredictor; use SimpleCNN"):
         WeightedEnsemble.from_pretrained(tmp_path / "member-0")
     whole = json.loads((tmp_path / "config.json").read_text())
-    for shares in ([1.0], [0.3, 0.3], [float("nan"), 1.0], ["a", "b"]):
+    for shares in ([1.0], [0.3, 0.3], [float("nan"), 1.0]):
         (tmp_path / "config.json").write_text(json.dumps({**whole, "shares": shares}))
-        with pytest.raises(IntegrityError, match=r"config\.json does not describe an ensemble"):
+        with pytest.raises(InputError, match=r"at least 2 members|with sum 1"):
             WeightedEnsemble.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**whole, "format": 2}))
-    with pytest.raises(IntegrityError, match="of format 1, which this version reads"):
+    with pytest.raises(IntegrityError, match="its format is 2, this version reads 1"):
         WeightedEnsemble.from_pretrained(tmp_path)
 
 

@@ -155,10 +155,7 @@ def test_settings_that_no_saved_predictor_has_are_refused_with_their_file(settin
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"format": 2}, "config of format 1, which this version reads"),
-        ({"format": None}, "config of format 1"),
-        ({"weights": 5}, "weights is 5, not a str"),
-        ({"predictor": ["ValidatedDeltaPredictor"]}, "not a str"),
+        ({"format": 2}, "its format is 2, this version reads 1"),
         ({"predictor": "_TaskPredictor"}, "unknown predictor '_TaskPredictor'"),
         ({"predictor": "Predictor"}, "unknown predictor 'Predictor'"),
     ],

@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.settings import BoostingConfig
-from meta_spliceai.splice_engine.meta_layer.trees import OF_A_NODE, Rows, Table, Trees
+from meta_spliceai.splice_engine.meta_layer.trees import Rows, Table, Trees
 
 Model: TypeAlias = HistGradientBoostingClassifier | HistGradientBoostingRegressor
 
@@ -106,24 +106,19 @@ def trees_of(models: list[Model], features: int) -> Trees:
 
     scikit-learn keeps them in `_predictors`; that a walk over the arrays gives its own predictions is tested.
     """
-    pieces, roots, offset = [], [], 0
-    for model in models:
-        for (tree,) in model._predictors:
-            nodes = tree.nodes
-            leaf = nodes["is_leaf"].astype(bool)
-            pieces.append(
-                (
-                    np.where(leaf, 0, nodes["feature_idx"]).astype(np.int32),
-                    np.where(leaf, 0.0, nodes["num_threshold"]),
-                    nodes["missing_go_to_left"].astype(bool),
-                    np.where(leaf, -1, nodes["left"].astype(np.int64) + offset),
-                    np.where(leaf, -1, nodes["right"].astype(np.int64) + offset),
-                    nodes["value"].astype(np.float64),
-                )
-            )
-            roots.append(offset)
-            offset += len(nodes)
-    baseline = float(np.mean([np.ravel(model._baseline_prediction)[0] for model in models]))
-    joined = {name: np.concatenate(column) for name, column in zip(OF_A_NODE, zip(*pieces, strict=True), strict=True)}
-    root = np.array(roots, dtype=np.int64)
-    return Trees(**joined, root=root, baseline=baseline, models=len(models), features=features)
+    each = [tree.nodes for model in models for (tree,) in model._predictors]
+    sizes = [len(nodes) for nodes in each]
+    root, nodes = np.cumsum([0, *sizes[:-1]], dtype=np.int64), np.concatenate(each)
+    leaf, first = nodes["is_leaf"].astype(bool), np.repeat(root, sizes)
+    return Trees(
+        feature=np.where(leaf, 0, nodes["feature_idx"]).astype(np.int32),
+        threshold=np.where(leaf, 0.0, nodes["num_threshold"]),
+        nan_left=nodes["missing_go_to_left"].astype(bool),
+        left=np.where(leaf, -1, nodes["left"].astype(np.int64) + first),
+        right=np.where(leaf, -1, nodes["right"].astype(np.int64) + first),
+        value=nodes["value"].astype(np.float64),
+        root=root,
+        baseline=float(np.mean([np.ravel(model._baseline_prediction)[0] for model in models])),
+        models=len(models),
+        features=features,
+    )

@@ -9,7 +9,6 @@ probability and not merely an order. With a validation part, it is calibrated on
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +25,13 @@ from meta_spliceai.splice_engine.meta_layer.boosting import grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Scores, binary_labels, training_labels
 from meta_spliceai.splice_engine.meta_layer.settings import FusionConfig
-from meta_spliceai.splice_engine.meta_layer.trees import Trees
+from meta_spliceai.splice_engine.meta_layer.trees import UNREADABLE, Rows, Trees, read_parts
 
 ARRAYS = "fusion.npz"
 CARD = "fusion.json"
 FORMAT = 1
 FEWEST_EFFECTS = 50
 """Measured effects needed before the second model is grown."""
-
-Rows = Float[np.ndarray, " rows"]
 
 
 @dataclass(frozen=True)
@@ -103,26 +100,16 @@ class Fusion:
         where = str(folder / ARRAYS)
         try:
             described = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            with np.load(folder / ARRAYS, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-            form, names, card = described["format"], tuple(described["features"]), dict(described["card"])
-            weights = stored["weights"].astype(np.float64)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            with (folder / ARRAYS).open("rb") as handle:
+                parts = read_parts(handle)
+            if described["format"] != FORMAT:
+                raise ValueError(f"format {described['format']}, this version reads {FORMAT}")
+            effect = Trees.from_arrays(parts["effect"]) if "effect" in parts else None
+            calibration = Calibration.from_arrays(parts["calibration"], where) if "calibration" in parts else None
+            altering, weights = Trees.from_arrays(parts["altering"]), parts["weights"][""]
+            return cls(tuple(described["features"]), altering, effect, weights, calibration, described["card"])
+        except UNREADABLE as error:
             raise IntegrityError(f"{folder}: the fusion cannot be read ({error}); train it again") from error
-        if form != FORMAT:
-            raise IntegrityError(f"{folder / CARD}: format {form}, this version reads {FORMAT}")
-
-        def part(name: str) -> dict[str, np.ndarray]:
-            return {key.removeprefix(f"{name}."): v for key, v in stored.items() if key.startswith(f"{name}.")}
-
-        altering = Trees.from_arrays(part("altering"), where)
-        effect = Trees.from_arrays(part("effect"), where) if part("effect") else None
-        calibration = Calibration.from_arrays(part("calibration"), where) if part("calibration") else None
-        if altering.features != len(names) or (effect is not None and effect.features != len(names)):
-            raise IntegrityError(f"{where}: trees of {altering.features} features, but {len(names)} names")
-        if weights.shape != (3,) or not np.isfinite(weights).all():
-            raise IntegrityError(f"{where}: {weights.shape} weights instead of 3 finite ones")
-        return cls(names, altering, effect, weights, calibration, card)
 
 
 def fit_fusion(

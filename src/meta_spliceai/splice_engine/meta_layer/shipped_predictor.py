@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from scipy.special import expit
 
 from meta_spliceai.errors import IntegrityError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.trees import Trees
+from meta_spliceai.splice_engine.meta_layer.trees import UNREADABLE, Trees, read_parts
 
 DEFAULT = "fusion-cispliceai"
 POSITION = ("in_exon", "to_acceptor", "to_donor", "nearest", "length change")
@@ -115,21 +114,13 @@ def load_shipped(name: str = DEFAULT) -> ShippedPredictor:
         raise unknown_value("predictor", name, names())
     try:
         stored = json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8"))
-        with (_folder() / f"{name}.npz").open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        linear = arrays.pop("linear").astype(np.float64)
-        grown: dict[str, dict[str, np.ndarray]] = {}
-        for key, values in arrays.items():
-            number, _, part = key.partition(".")
-            grown.setdefault(number, {})[part] = values
-        trees = tuple(Trees.from_arrays(parts, f"predictor {name}") for parts in grown.values())
-        found = ShippedPredictor(name=name, linear=linear, trees=trees, **stored)
-        terms = len(linear_columns(list(found.networks))) + 1
-        if linear.ndim != 2 or linear.shape[1] != terms or len(trees) not in (0, len(linear)):
-            raise ValueError(f"{linear.shape} weights and {len(trees)} models of trees")
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with (_folder() / f"{name}.npz").open("rb") as handle:
+            parts = read_parts(handle)
+        linear = parts.pop("linear")[""].astype(np.float64)
+        trees = tuple(Trees.from_arrays(own) for own in parts.values())
+        return ShippedPredictor(name=name, linear=linear, trees=trees, **stored)
+    except UNREADABLE as error:
         raise IntegrityError(f"predictor {name} of the package is damaged ({error}); install again") from error
-    return found
 
 
 def _folder() -> Any:

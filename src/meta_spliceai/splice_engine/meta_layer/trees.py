@@ -5,18 +5,16 @@ No pickle: loading a file can run no code.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from meta_spliceai.errors import IntegrityError
-
 Table = Float[np.ndarray, "rows features"]
 Rows = Float[np.ndarray, " rows"]
-
-OF_A_NODE = ("feature", "threshold", "nan_left", "left", "right", "value")
 
 
 @dataclass(frozen=True)
@@ -66,31 +64,21 @@ class Trees:
         return {name: np.asarray(value) for name, value in asdict(self).items()}
 
     @classmethod
-    def from_arrays(cls, stored: Mapping[str, np.ndarray], where: str) -> Trees:
-        """The trees that `arrays` gave.
+    def from_arrays(cls, stored: Mapping[str, np.ndarray]) -> Trees:
+        """The trees that `arrays` gave; KeyError where one is missing."""
+        parts: dict[str, Any] = {name: stored[name] for name in cls.__annotations__}
+        return cls(**{name: part if part.ndim else part.item() for name, part in parts.items()})
 
-        Raises:
-            IntegrityError: an array is missing, a node points outside the model or back to itself, or a value is
-                not finite.
-        """
-        missing = [name for name in cls.__annotations__ if name not in stored]
-        if missing:
-            raise IntegrityError(f"{where}: {', '.join(missing)} missing; the file does not hold a whole tree model")
-        parts = {name: np.asarray(stored[name]) for name in (*OF_A_NODE, "root")}
-        nodes, features = len(parts["feature"]), int(stored["features"])
-        if any(len(parts[name]) != nodes for name in OF_A_NODE):
-            raise IntegrityError(f"{where}: the trees' nodes are not all there; the file is damaged")
-        inner = np.flatnonzero(parts["left"] >= 0)
-        children = np.stack([parts["left"][inner], parts["right"][inner]])
-        sound = (
-            bool(np.all((parts["root"] >= 0) & (parts["root"] < nodes)))
-            # Children behind their parent: a walk down the tree always ends.
-            and bool(np.all((children > inner) & (children < nodes)))
-            and bool(np.all((parts["feature"] >= 0) & (parts["feature"] < features)))
-            and int(stored["models"]) >= 1
-            and bool(np.isfinite(parts["value"]).all() and np.isfinite(stored["baseline"]))
-            and not np.isnan(parts["threshold"]).any()
-        )
-        if not sound:
-            raise IntegrityError(f"{where}: the trees' nodes do not fit together; the file is damaged")
-        return cls(**parts, baseline=float(stored["baseline"]), models=int(stored["models"]), features=features)
+
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile)
+"""What reading a damaged .npz file or the JSON beside it raises."""
+
+
+def read_parts(handle: IO[bytes]) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of an .npz file by the two halves of their names, "part.name"; no pickle is read."""
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(handle, allow_pickle=False) as file:
+        for name in file.files:
+            part, _, of_it = name.partition(".")
+            parts.setdefault(part, {})[of_it] = file[name]
+    return parts

@@ -13,13 +13,12 @@ from jaxtyping import Float, Float32
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.models.encoder import Features, OneHot
 from meta_spliceai.splice_engine.meta_layer.models.heads import QuantileHead
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import without_weights
 from meta_spliceai.splice_engine.meta_layer.models.predictor import (
-    CONFIG_FILE,
     Predictor,
     Shift,
     model_card,
@@ -185,12 +184,8 @@ class WeightedEnsemble(nn.Module):
             InputError: the folder holds a single predictor.
         """
         folder = Path(folder)
-        shares = read_config(folder, {"shares": list})["shares"]
-        members = [Predictor.from_pretrained(folder / f"member-{i}") for i in range(len(shares))]
-        try:
-            return cls(members, [float(share) for share in shares]).eval()
-        except (InputError, TypeError, ValueError) as error:
-            raise IntegrityError(f"{folder / CONFIG_FILE} does not describe an ensemble ({error})") from error
+        shares = read_config(folder, "shares")["shares"]
+        return cls([Predictor.from_pretrained(folder / f"member-{i}") for i in range(len(shares))], shares).eval()
 
 
 def prediction_names(member: Predictor) -> tuple[str, ...]:

@@ -149,10 +149,10 @@ class Predictor(nn.Module):
             InputError: the folder holds another predictor, one of an unknown class, or an ensemble of finished ones.
         """
         folder = Path(folder)
-        saved = read_config(folder, {"predictor": str, "config": dict, "weights": str})
-        path, name = folder / CONFIG_FILE, saved["predictor"]
+        saved = read_config(folder, "predictor", "config", "weights")
+        name = str(saved["predictor"])
         if name not in cls.named:
-            raise unknown_value("predictor", name, cls.named, str(path))
+            raise unknown_value("predictor", name, cls.named, str(folder / CONFIG_FILE))
         kind = cls.named[name]
         if not issubclass(kind, cls):
             raise InputError(f"{folder} holds a {name}, not a {cls.__name__}; use {name}.from_pretrained")
@@ -161,15 +161,12 @@ class Predictor(nn.Module):
         try:
             with without_weights():
                 predictor = kind(**saved["config"])
-        except (InputError, TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-            # Whatever a constructor says of numbers and words that no saved predictor has.
-            raise IntegrityError(f"{path} does not describe a {name} ({str(error).splitlines()[0]})") from error
-        try:
             tensors = load((folder / WEIGHTS_FILE).read_bytes())
-        except SafetensorError as error:
-            raise IntegrityError(f"{folder / WEIGHTS_FILE} cannot be read as weights ({error})") from error
+        except (InputError, SafetensorError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = str(error).splitlines()[0]
+            raise IntegrityError(f"{CONFIG_FILE} and {WEIGHTS_FILE} in {folder} are no whole {name} ({why})") from error
         load_state(predictor, tensors, str(folder / WEIGHTS_FILE))
-        predictor.weights = saved["weights"]
+        predictor.weights = str(saved["weights"])
         return predictor.eval()
 
 
@@ -180,26 +177,26 @@ def write_description(folder: Path, described: dict[str, Any], card: str) -> Non
         handle.write(card)
 
 
-def read_config(folder: Path, fields: dict[str, type]) -> dict[str, Any]:
-    """What config.json of a saved predictor or ensemble says; `fields` must be there, each with its type."""
+def read_config(folder: Path, *fields: str) -> dict[str, Any]:
+    """What config.json of a saved predictor or ensemble says in these fields, of which only an ensemble's has `shares`.
+
+    Raises:
+        MissingResourceError: there is none.
+        IntegrityError: it is damaged, or another version's.
+        InputError: an ensemble where a predictor was asked for, or the other way round.
+    """
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise MissingResourceError(f"no saved predictor in {folder}: {CONFIG_FILE} is missing")
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path} is damaged: it is no JSON ({error})") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        raise IntegrityError(f"{path} is not a saved predictor's config of format {FORMAT}, which this version reads")
-    if ("shares" in saved) != ("shares" in fields):
-        holder = str(saved.get("predictor"))
-        raise InputError(f"{folder} holds a {holder}; use {holder}.from_pretrained")
-    for field, kind in fields.items():
-        if not isinstance(saved.get(field), kind):
-            raise IntegrityError(
-                f"{path} is not a saved predictor's config: {field} is {saved.get(field)!r}, not a {kind.__name__}"
-            )
-    return saved
+        if saved["format"] != FORMAT:
+            raise ValueError(f"its format is {saved['format']}, this version reads {FORMAT}")
+        if ("shares" in saved) != ("shares" in fields):
+            raise InputError(f"{folder} holds a {saved['predictor']}; use {saved['predictor']}.from_pretrained")
+        return {field: saved[field] for field in fields}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise IntegrityError(f"{path} is not a saved predictor's config ({error!r})") from error
 
 
 def model_card(
