@@ -42,7 +42,7 @@ from meta_spliceai.splice_engine.meta_layer.models import ComposedPredictor
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import TrainingState, fit
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING, Coverage, Windows, build_windows
 
 HERE = Path(__file__).resolve().parent
@@ -145,12 +145,12 @@ def train_ours(data: Data, encoder: str, start: int, epochs: int) -> list[dict[s
     )
     lines: list[dict[str, float]] = []
 
-    def look(state: TrainingState) -> None:
-        if state.ended is None:
+    def look(kind: str, facts: dict[str, float]) -> None:
+        if kind != "epoch":
             return
         scores = predict(predictor, data.windows, "cpu")[:, 0]
         predictor.train()
-        lines.append(measured(data, scores, state.ended["train_loss"], state.epoch))
+        lines.append(measured(data, scores, facts["train_loss"], int(facts["epoch"])))
 
     seen, held_out = np.flatnonzero(~data.test), np.flatnonzero(data.test)
     with tempfile.TemporaryDirectory() as folder:

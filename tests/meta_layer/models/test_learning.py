@@ -13,7 +13,7 @@ from meta_spliceai.splice_engine.meta_layer.models import ENCODERS, ComposedPred
 from meta_spliceai.splice_engine.meta_layer.prediction import predict
 from meta_spliceai.splice_engine.meta_layer.settings import TRUNK, TrainingConfig
 from meta_spliceai.splice_engine.meta_layer.targets import Targets
-from meta_spliceai.splice_engine.meta_layer.training import TrainingState, fit
+from meta_spliceai.splice_engine.meta_layer.training import fit
 from meta_spliceai.splice_engine.variants.table import Coverage
 
 WINDOW, VARIANTS, STEPS, ALTERING = 41, 256, 200, 64
@@ -86,8 +86,8 @@ def remembers(encoder: str, variants: Variants, folder: Path) -> bool:
     targets = Targets(labels, np.ones(len(labels), bool), Coverage(len(labels)), "altering")
     rows, others = np.arange(VARIANTS), np.arange(VARIANTS, len(labels))
 
-    def look(state: TrainingState) -> None:
-        if state.ended is not None and state.epoch % 5 == 0:
+    def look(kind: str, facts: dict[str, float]) -> None:
+        if kind == "epoch" and facts["epoch"] % 5 == 0:
             scores = predict(predictor, variants, "cpu")[:, 0]
             if roc_auc_score(variants.altering, scores) >= 0.99:
                 raise Remembered

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -20,9 +20,6 @@ from meta_spliceai.errors import MissingExtraError, MissingPackageError, RunErro
 from meta_spliceai.experiments.store.ledger import LOCK_SECONDS
 from meta_spliceai.experiments.store.workspace import PROGRESS, RunDirectory, flat, now
 from meta_spliceai.files import atomic_write
-
-if TYPE_CHECKING:
-    from meta_spliceai.splice_engine.meta_layer.training import TrainingState
 
 SECONDS_BETWEEN_ADVANCES = 1.0
 SECONDS_BETWEEN_WRITES = 2.0
@@ -89,18 +86,6 @@ class Inner(Around):
     def tell(self, kind: str, facts: dict[str, Any]) -> None:
         if kind in ("step", "step-end", "training"):
             super().tell(kind, facts)
-
-
-def training_reports(callback: Callback, fold: int | None = None) -> Callable[[TrainingState], None]:
-    """What `fit` tells its progress to: `training` now and then, and `epoch` after each epoch; `fold` from 1."""
-
-    def report(state: TrainingState) -> None:
-        facts = {name: value for name, value in vars(state).items() if name != "ended"}
-        callback.tell("training", {"fold": fold, **facts})
-        if state.ended is not None:
-            callback.tell("epoch", {"fold": fold, "memory_bytes": state.memory_bytes, **state.ended})
-
-    return report
 
 
 class ProgressFile(Around):

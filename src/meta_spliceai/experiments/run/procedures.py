@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from meta_spliceai.errors import RunError
 from meta_spliceai.experiments.run.build import build_predictor
-from meta_spliceai.experiments.run.callback import Inner, training_reports
+from meta_spliceai.experiments.run.callback import Inner
 from meta_spliceai.experiments.run.prepare import Clock, Prepared, Trained, Work
 from meta_spliceai.experiments.run.record import write_all_predictions
 from meta_spliceai.experiments.run.runner import run_experiment
@@ -182,7 +182,7 @@ def _train_on(split: Split, folder: Path, work: Work, prepared: Prepared, fold: 
                 folder / CHECKPOINTS,
                 device=work.device,
                 resume=work.resume,
-                progress=training_reports(work.callback, fold),
+                progress=lambda kind, facts: work.callback.tell(kind, {"fold": fold, **facts}),
             )
         except OutOfMemory:
             work.callback.say("out of memory; looking for the batch that fits")

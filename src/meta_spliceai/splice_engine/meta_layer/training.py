@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,26 +57,9 @@ MOST_VERSIONS = 64
 Rows = Int[np.ndarray, " rows"]
 
 
-@dataclass(frozen=True)
-class TrainingState:
-    """How far training is.
-
-    Attributes:
-        epoch: the epoch that is running or has just ended, from 1.
-        share: share of all steps of all epochs that is done, 0 to 1.
-        ended: for an epoch that has ended, its line of the curves (train_loss, val_loss, val_r, learning_rate, …).
-    """
-
-    epoch: int
-    epochs: int
-    share: float
-    loss: float
-    windows_per_second: float
-    memory_bytes: int
-    ended: Mapping[str, float] | None = None
-
-
-Callback = Callable[[TrainingState], None]
+Progress = Callable[[str, dict[str, float]], None]
+"""Told how far training is: now and then and after each epoch "training" (epoch from 1, epochs, share of all steps
+done, loss, windows_per_second, memory_bytes), and after each epoch "epoch" (memory_bytes, its line of the curves)."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +157,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             return self.predictor.head.loss(prediction, labels, self.config, weights)
 
-    def train_epoch(self, callback: Callback | None = None) -> tuple[float, float]:
+    def train_epoch(self, progress: Progress | None = None) -> tuple[float, float]:
         """One pass over the training rows: mean training loss, and variants trained on per second."""
         config, epoch, device = self.config, len(self.curves), self.device
         set_trained(self.predictor, config, epoch)
@@ -205,9 +188,9 @@ class Trainer:
             if device.type == "cpu" or number % FINITE_CHECK_STEPS == 0:
                 self._check_finite(loss.detach())
             now = time.perf_counter()
-            if callback is not None and now - reported >= SECONDS_BETWEEN_REPORTS:
-                reported = now
-                callback(self._state(epoch + done / len(self.rows), float(loss.detach()), done / (now - started)))
+            if progress is not None and now - reported >= SECONDS_BETWEEN_REPORTS:
+                reported, speed = now, done / (now - started)
+                progress("training", self.so_far(epoch + 1, epoch + done / len(self.rows), float(loss.detach()), speed))
         self._check_finite(total)  # on CUDA this waits for the last step
         return float(total) / done, done / (time.perf_counter() - started)
 
@@ -241,10 +224,10 @@ class Trainer:
         pair = self.predictor.head.comparable(predictions, labels)
         return loss, math.nan if pair is None else pearson(*pair)
 
-    def next_epoch(self, validation: Rows, callback: Callback | None) -> TrainingState:
+    def next_epoch(self, validation: Rows, progress: Progress | None) -> None:
         """Train and validate once; the line of the curves is added, and the parameters are kept if it is the best."""
         started = time.perf_counter()
-        train_loss, speed = self.train_epoch(callback)
+        train_loss, speed = self.train_epoch(progress)
         val_loss, val_r = self.validate(validation)
         line = {
             "epoch": len(self.curves) + 1,
@@ -258,12 +241,12 @@ class Trainer:
         if val_loss < min((earlier["val_loss"] for earlier in self.curves), default=math.inf):
             self.best = self.parameters()
         self.curves.append(line)
-        return self._state(len(self.curves), train_loss, speed, line)
 
-    def _state(self, done: float, loss: float, speed: float, ended: dict[str, float] | None = None) -> TrainingState:
+    def so_far(self, epoch: int, done: float, loss: float, speed: float) -> dict[str, float]:
+        """How far training is, with so many epochs `done`."""
         epochs, memory = self.config.epochs, peak_memory(self.device)
-        epoch = len(self.curves) + (ended is None)
-        return TrainingState(epoch, epochs, done / epochs, loss, speed, memory, ended)
+        share = {"epoch": epoch, "epochs": epochs, "share": done / epochs, "loss": loss}
+        return {**share, "windows_per_second": speed, "memory_bytes": memory}
 
     def finished(self) -> str:
         """Why training has ended, in words; empty while it goes on."""
@@ -298,11 +281,11 @@ class FitOptions(TypedDict, total=False):
 
     Attributes:
         resume: go on after the last whole epoch found in `directory`; without one, start from the beginning.
-        progress: called now and then with how far training is, and after each epoch.
+        progress: see `Progress`.
     """
 
     resume: bool
-    progress: Callback
+    progress: Progress
 
 
 def fit(
@@ -358,10 +341,13 @@ def fit(
         stored = read_checkpoint(last, identity) if options.get("resume") else None
         resumed_from = None if stored is None else trainer.resume(stored)
         while not trainer.finished():
-            state = trainer.next_epoch(val_rows, progress)
+            trainer.next_epoch(val_rows, progress)
             write_checkpoint(last, identity, trainer.state())
             if progress is not None:
-                progress(state)
+                line, epoch = trainer.curves[-1], len(trainer.curves)
+                state = trainer.so_far(epoch, epoch, line["train_loss"], line["windows_per_second"])
+                progress("training", state)
+                progress("epoch", {"memory_bytes": state["memory_bytes"], **line})
     set_trained(predictor, config, None)
     predictor.load_state_dict(trainer.best, strict=False)
     predictor.eval()
