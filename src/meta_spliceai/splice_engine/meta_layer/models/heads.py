@@ -388,10 +388,11 @@ class MultitaskHead(Head):
         """Sum over the tasks that have a known label in the batch; weights of altering and Normal count where a task
         knows both."""
         total, predictions, wanted = prediction.new_zeros(()), self._predictions(prediction), self._labels(labels)
-        for (task, head), s in zip(self.of.items(), self.log_variance, strict=True):
+        for i, (task, head) in enumerate(self.of.items()):
             cost = head.loss(predictions[task], wanted[task], config, None if task in OF_ALTERING else weights)
             if self.training:
                 known = head.costs(predictions[task].detach(), wanted[task], config)[1].any()
+                s = self.log_variance[i]
                 cost = torch.where(known, torch.exp(-s) * cost + s, s * 0)
             total = total + cost
         return total
