@@ -58,9 +58,6 @@ def test_single_bases_of_a_file_that_was_changed_are_an_error(fasta: Path) -> No
     fasta.write_text(TEXT.replace("acgtR", "ac-tR"))
     with pytest.raises(IntegrityError, match="no bases where its index has them"):
         genome.bases_at("chr1", np.array([0, 7]))
-    fasta.write_text(TEXT[:15])
-    with pytest.raises(IntegrityError, match="ends at byte 15; was it changed"):
-        genome.bases_at("chr1", np.array([0, 7]))
 
 
 def test_digest_follows_content_and_is_remembered(fasta: Path) -> None:
@@ -149,7 +146,7 @@ def test_equal_places_but_a_later_change(fasta: Path) -> None:
 
 
 def test_stale_index_in_a_folder_that_cannot_be_written_to(read_only: Path) -> None:
-    Path(f"{read_only}.fai").write_text("chr1\t12\t12\t5\t6\n2\t4\t27\t4\t5\n")
+    Path(f"{read_only}.fai").write_text("chr1\t12\t12\t5\t6\n2\t3\t27\t4\t5\n")
     before = Path(f"{read_only}.fai").read_bytes()
     assert all_bases(read_only) == {"chr1": "ACGTNACGTN", "2": "GGGG"}
     assert Path(f"{read_only}.fai").read_bytes() == before
@@ -183,7 +180,6 @@ def test_truncated_bgzip(fasta: Path) -> None:
     ("content", "words"),
     [
         (b">c1\n", "cannot be indexed"),
-        (b">c1\n>c2\nACGT\n", "cannot be indexed"),
         (b">c1\nACGT\n>c2\n", "cannot be indexed"),
         (b">c1\nACGT\nACGTAC\n", "cannot be indexed"),
         (b">c1\nACGT\nAC\nACGT\n", "cannot be indexed"),

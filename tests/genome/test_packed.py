@@ -112,7 +112,7 @@ def test_an_array_that_claims_more_than_it_holds_takes_no_memory(packed: PackedG
     with zipfile.ZipFile(tmp_path / "large.npz", "w") as pack:
         for name, content in {**members, "bases.npy": header.getvalue()}.items():
             pack.writestr(name, content)
-    with pytest.raises(IntegrityError, match=r"bases.npy does not hold the \(10000000000000,\) of uint8"):
+    with pytest.raises(IntegrityError, match="holds no packed genome"):
         PackedGenome(tmp_path / "large.npz", "toy", "toy", "digest")
 
 

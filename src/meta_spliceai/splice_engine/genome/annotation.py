@@ -20,13 +20,14 @@ from jaxtyping import Int64
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.resources.resolve import packaged_file
+from meta_spliceai.splice_engine.genome.sequence import GRCH37, GRCH38, bare_contig
 
 TABLE_COLUMNS = ("#NAME", "CHROM", "STRAND", "TX_START", "TX_END", "EXON_START", "EXON_END")
 """Header of SpliceAI's annotation tables (`spliceai/annotations/*.txt`)."""
 
 PACKAGED_TABLES = {
-    "grch37": ("GRCh37", "spliceai/annotations/grch37.txt"),
-    "grch38": ("GRCh38", "spliceai/annotations/grch38.txt"),
+    "grch37": (GRCH37, "spliceai/annotations/grch37.txt"),
+    "grch38": (GRCH38, "spliceai/annotations/grch38.txt"),
 }
 """Name on the command line: (build, file inside the PyPI package `spliceai`)."""
 
@@ -255,21 +256,12 @@ class _Transcript:
     exons: list[tuple[int, int]]
 
 
-def bare_contig(chrom: str) -> str:
-    """A contig's name without "chr", and M as MT, so that the naming styles of UCSC and Ensembl meet."""
-    bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
-    return "MT" if bare == "M" else bare
-
-
 def _integers(text: str, what: str, where: str) -> list[int]:
-    parts = text.rstrip(",").split(",")
-    if all(map(str.isdecimal, parts)) and max(map(len, parts)) <= 12:
-        return list(map(int, parts))  # a human annotation has 400,000 of them
-    return [_integer(part, what, where) for part in parts]
+    return [_integer(part, what, where) for part in text.rstrip(",").split(",")]
 
 
 def _integer(text: str, what: str, where: str) -> int:
-    if not re.fullmatch(r"\d{1,12}", text.strip()):
+    if not text.isdecimal() or len(text) > 12:
         raise InputError(f"{where}: {what} '{text}' is not a coordinate (a whole number)")
     return int(text)
 

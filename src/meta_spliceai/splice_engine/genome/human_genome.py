@@ -7,9 +7,8 @@ import gzip
 import hashlib
 import os
 import shutil
-import zlib
+import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,11 @@ from jaxtyping import UInt8
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, IntegrityError, MissingPackageError, MissingResourceError, RunError
 from meta_spliceai.files import cache_dir
+from meta_spliceai.read_hostile import one_error
 from meta_spliceai.resources.resolve import download, find_here, mirror_addresses, mirror_folders, progress_bar
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.packed import PackagedGenes, RegionFasta, SparseGenome, holds_regions
+from meta_spliceai.splice_engine.genome.packed import RegionFasta, SparseGenome, holds_regions, packaged_genes
 from meta_spliceai.splice_engine.genome.sequence import (
     CHROMOSOME_LENGTHS,
     GRCH37,
@@ -72,13 +72,12 @@ def cached_genome(build: str) -> Path:
 def whole_genome(build: str) -> Path | None:
     """A build's FASTA file: that of META_SPLICEAI_GENOME_GRCH38 (or _GRCH37), then that of `data get`; None without.
     InputError where the variable names no file."""
-    named = os.environ.get(variable_of(build_name(build)), "")
-    if named:
-        if not Path(named).is_file():
-            raise InputError(f"{variable_of(build_name(build))} names {named}, where no file is; correct or unset it")
-        return Path(named)
-    cached = cached_genome(build_name(build))
-    return cached if cached.is_file() else None
+    build = build_name(build)
+    named = os.environ.get(variable_of(build))
+    if named and not Path(named).is_file():
+        raise InputError(f"{variable_of(build)} names {named}, where no file is; correct or unset it")
+    cached = cached_genome(build)
+    return Path(named) if named else cached if cached.is_file() else None
 
 
 def needed_genome(build: str) -> Path:
@@ -104,7 +103,7 @@ def human_genome(build: str, genome: str | Path = AUTO) -> SequenceSource:
     if str(genome) == REGIONS:
         return RegionFasta(resources.resolve_file(_REGIONS.name, _REGION_FILES[build]), build)
     if str(genome) == PACKAGED_GENES:
-        return PackagedGenes(build)
+        return packaged_genes(build)
     if str(genome) != AUTO:
         path = Path(genome)
     elif (whole := whole_genome(build)) is not None:
@@ -170,24 +169,20 @@ def get_genome(build: str, annotation: Callable[[], GeneAnnotation]) -> Path:
         if target.is_file():
             return target
         own = [folder / "genome" / target.name for folder in mirror_folders()]
-        source = next((path for path in own if path.is_file()), None)
-        downloaded = None if source else _downloaded(build, target)
-        making = target.parent / "making"
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir()
-        try:
-            made = _bgzipped(source or target.with_name("download.gz"), making / target.name)
-            _check(IndexedFasta(made, build), genes)
+        source = next((path for path in own if path.is_file()), None) or _downloaded(build, target)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="making-") as folder:
+            made = Path(folder) / target.name
+            try:
+                _bgzip(source, made)
+                _check(IndexedFasta(made, build), genes)
+            except (InputError, IntegrityError) as error:
+                if source not in own:
+                    source.unlink()
+                raise type(error)(str(error).replace(str(made), str(source))) from error
             for suffix in (".fai", ".gzi", ""):  # the file last: with it there, everything is
                 os.replace(f"{made}{suffix}", f"{target}{suffix}")
-        except (InputError, IntegrityError) as error:
-            if downloaded is not None:
-                downloaded.unlink()
-            raise type(error)(str(error).replace(str(making / target.name), str(source or "the download"))) from error
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-        if downloaded is not None:
-            downloaded.unlink()
+        if source not in own:
+            source.unlink()
     return target
 
 
@@ -203,52 +198,42 @@ def _downloaded(build: str, target: Path) -> Path:
     )
 
 
-def _bgzipped(source: Path, target: Path) -> Path:
+def _bgzip(source: Path, target: Path) -> None:
     import pysam
 
-    size = source.stat().st_size
-    free = shutil.disk_usage(target.parent).free
+    size, free = source.stat().st_size, shutil.disk_usage(target.parent).free
     if free < 1.2 * size:
         raise RunError(
             f"no space to pack the genome: {target.parent.parent} has {free:,} bytes free, needed are "
             f"{int(1.2 * size):,}; free some and run the same command again, the download is kept"
         )
-    try:
-        with (
-            source.open("rb") as raw,
-            gzip.open(raw) as text,
-            pysam.BGZFile(str(target), "wb", None) as packed,
-            progress_bar("packing") as report,
-        ):
-            block = text.read(1 << 22)
-            if block[:1] != b">":
-                raise IntegrityError(f"{target} is no FASTA file: it begins with {block[:20]!r}, expected '>'")
-            while block:
-                packed.write(block)
-                report(raw.tell(), size)
-                block = text.read(1 << 22)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise IntegrityError(f"{target} is no whole gzip file ({error}); run the same command again") from error
-    pysam.faidx(str(target))
-    return target
+    with (
+        one_error(target, "run the same command again"),
+        source.open("rb") as raw,
+        gzip.open(raw) as text,
+        pysam.BGZFile(str(target), "wb", None) as packed,
+        progress_bar("packing") as report,
+    ):
+        while block := text.read(1 << 22):
+            packed.write(block)
+            report(raw.tell(), size)
 
 
 def _check(genome: IndexedFasta, genes: GeneAnnotation) -> None:
     """Whole chromosomes of the build, with splice sites where its genes have them."""
     lengths = genome.contigs()
     for chromosome, expected in CHROMOSOME_LENGTHS[genome.build].items():
-        found = lengths.get(f"chr{chromosome}", lengths.get(chromosome))
+        found = lengths.get(genome.find(chromosome) or "", 0)
         if found != expected:
-            has = "is missing" if found is None else f"has {found:,} bases"
             raise InputError(
-                f"{genome.name} is not {genome.build}: chromosome {chromosome} {has}, {genome.build} has {expected:,}"
+                f"{genome.name} is not {genome.build}: chromosome {chromosome} has {found:,} bases there, "
+                f"{genome.build} has {expected:,}"
             )
     right, known = splice_sites_read(genome, genes)
-    share = right / max(known, 1)
-    if share < LEAST_SHARE:
+    if right < LEAST_SHARE * max(known, 1):
         raise InputError(
-            f"{genome.name} is not {genome.build}: {share:.1%} of the introns' ends in {Path(genes.name).name} read GT "
-            f"and AG, expected at least {LEAST_SHARE:.0%}"
+            f"{genome.name} is not {genome.build}: {right:,} of {known:,} introns' ends in {Path(genes.name).name} "
+            f"read GT and AG, expected are at least {LEAST_SHARE:.0%}"
         )
 
 
@@ -258,15 +243,15 @@ def splice_sites_read(genome: SequenceSource, genes: GeneAnnotation, most: int =
     sites = sum(2 * (len(gene.exons) - 1) for gene in genes.genes)
     known = right = 0
     for gene in genes.genes[:: max(1, sites // most)]:
+        if genome.find(gene.chrom) is None:
+            continue
         for motif, places in (("GT", gene.donors()), ("AG", gene.acceptors())):
             behind = (motif == "GT") == (gene.strand == "+")  # the intron's two bases lie above the exon's edge
             for site in places:
-                with suppress(InputError):  # a contig that the genome lacks
-                    codes = genome.fetch(gene.chrom, site if behind else site - 3, site + 2 if behind else site - 1)
-                    if (codes != N_CODE).all():
-                        known += 1
-                        turned = codes if gene.strand == "+" else np.asarray(reverse_complement(codes))
-                        right += decode(turned) == motif
+                codes = genome.fetch(gene.chrom, site if behind else site - 3, site + 2 if behind else site - 1)
+                if (codes != N_CODE).all():
+                    known += 1
+                    right += decode(codes if gene.strand == "+" else reverse_complement(codes)) == motif
     return right, known
 
 

@@ -1,5 +1,5 @@
-"""Segments of a genome: regions of a FASTA file named by their coordinates, whole human genes from a Python package
-(both memory-mapped from the cache, N everywhere else), and a file at two bits per base.
+"""Segments of a genome: regions of a FASTA file named by their coordinates, whole human genes from a Python package,
+and a file at two bits per base, which is also how the cache keeps the other two.
 
 A bundle carries what a machine without the genome needs of it, and nothing else. There, asking for another base is an
 error and never N, so that whatever comes out of it is what the whole genome gives. A `sparse` source is a genome of its
@@ -9,24 +9,21 @@ own: what it does not hold is N, as in a FASTA file of regions.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import zipfile
-import zlib
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import prod
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import atomic_write, cache_dir, sha256_file
-from meta_spliceai.read_hostile import LARGEST_TABLE, MALFORMED, limit, one_error, text_lines
+from meta_spliceai.read_hostile import LARGEST_TABLE, limit, one_error, text_lines
 from meta_spliceai.splice_engine.genome.sequence import (
     GRCH37,
     N_CODE,
@@ -40,8 +37,8 @@ from meta_spliceai.splice_engine.genome.sequence import (
 Interval = tuple[str, int, int]
 """Contig, start, end: 0-based half-open, plus strand."""
 
-Stretches = Int64[np.ndarray, "3 stretches"]
-"""Starts, ends (0-based half-open, ascending, not overlapping) and places of the first bases among all codes."""
+Stretches = dict[str, list[tuple[int, int, int]]]
+"""Contig: start, end (0-based half-open, ascending, apart) and place among all codes of each stretch."""
 
 _INTEGERS = ("contig", "start", "end", "n_start", "n_end", "lengths")
 
@@ -59,24 +56,14 @@ def read_npz(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndarra
     Raises:
         IntegrityError: cut off, altered, an array too large or of Python objects, or one that is missing.
     """
-    with one_error(f"{path} holds no {what}: it"), zipfile.ZipFile(path) as pack:
-        return {name: _read_array(pack, f"{name}.npy") for name in names}
-
-
-def _read_array(pack: zipfile.ZipFile, member: str) -> np.ndarray:
     most = limit(LARGEST_ARRAY)
-    with pack.open(member) as handle:
-        content = handle.read(most + 1)
-    stream = io.BytesIO(content)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, by_column, dtype = read_header[np.lib.format.read_magic(stream)](stream)
-    left = len(content) - stream.tell()
-    # What an array claims to hold is compared before anything of that size is made.
-    if len(content) > most:
-        raise ValueError(f"{member} holds more than {most:,} bytes; set {LARGEST_ARRAY[0]} to allow more")
-    if dtype.hasobject or prod(shape) * dtype.itemsize != left:
-        raise ValueError(f"{member} does not hold the {shape} of {dtype} that it says")
-    return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape, order="F" if by_column else "C")
+    with one_error(f"{path} holds no {what}: it"):
+        with zipfile.ZipFile(path) as pack:
+            for name in names:
+                if pack.getinfo(f"{name}.npy").file_size > most:
+                    raise ValueError(f"{name} has more than {most:,} bytes; set {LARGEST_ARRAY[0]} to allow more")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
@@ -90,42 +77,20 @@ def joined(intervals: Iterable[Interval]) -> list[Interval]:
     return found
 
 
-class StretchedGenome(SequenceSource):
-    """Stretches of some contigs; elsewhere N if it is sparse, else an error."""
-
-    sparse = True
-    _codes: UInt8[np.ndarray, " bases"]
-    _stretches: dict[str, Stretches]
-
-    def regions(self, chrom: str) -> list[tuple[int, int]]:
-        """Where bases are known: (start, end), 0-based half-open, ascending, not overlapping."""
-        starts, ends, _ = self._stretches[self.resolve(chrom)].tolist()
-        return list(zip(starts, ends, strict=True))
-
-    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        starts, ends, offsets = self._stretches[contig]
-        cut = np.full(end - start, N_CODE, dtype=np.uint8)
-        first, behind = np.searchsorted(ends, start, side="right"), np.searchsorted(starts, end)
-        if not self.sparse and not (behind == first + 1 and starts[first] <= start and end <= ends[first]):
-            raise InputError(
-                f"what was packed of {self.name} does not hold {contig}:{start + 1}-{end}; it holds what its rows "
-                "needed when it was made: make the bundle again with the rows that are to be run"
-            )
-        for at in range(first, behind):
-            low, high = max(start, int(starts[at])), min(end, int(ends[at]))
-            offset = int(offsets[at] - starts[at])
-            cut[low - start : high - start] = self._codes[offset + low : offset + high]
-        return cut
-
-
 def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Path) -> int:
     """Write stretches of a genome into one file of plain arrays (`.npz`, no pickle); the number of bases kept. What
     lies outside a contig is not kept; InputError for a contig that the genome does not have by this name."""
     lengths = genome.contigs()
     inside = [(contig, max(start, 0), min(end, lengths[contig])) for contig, start, end in intervals]
     kept = joined(one for one in inside if one[1] < one[2])
-    names = sorted({contig for contig, _, _ in kept})
     codes = np.concatenate([np.empty(0, np.uint8), *(genome.fetch(*one) for one in kept)])
+    _write(path, kept, {contig: lengths[contig] for contig, _, _ in kept}, codes)
+    return len(codes)
+
+
+def _write(path: Path, kept: list[Interval], lengths: dict[str, int], codes: UInt8[np.ndarray, " bases"]) -> None:
+    """Write the codes of some intervals, which stand contig by contig in the order of `lengths`."""
+    names = list(lengths)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], codes == N_CODE, [False]]).astype(np.int8)))
     two_bits = np.where(codes == N_CODE, 0, codes)
     two_bits = np.concatenate([two_bits, np.zeros(-len(two_bits) % 4, np.uint8)]).reshape(-1, 4)
@@ -140,12 +105,11 @@ def write_packed(genome: SequenceSource, intervals: Iterable[Interval], path: Pa
             n_end=edges[1::2].astype(np.int64),
             bases=packed.astype(np.uint8),
             names=np.array(names, dtype=np.str_),
-            lengths=np.array([lengths[name] for name in names], np.int64),
+            lengths=np.array(list(lengths.values()), np.int64),
         )
-    return len(codes)
 
 
-class PackedGenome(StretchedGenome):
+class PackedGenome(SequenceSource):
     """Stretches of a genome that `write_packed` kept.
 
     Args:
@@ -167,7 +131,27 @@ class PackedGenome(StretchedGenome):
         codes = ((arrays["bases"][:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)
         for first, last in zip(arrays["n_start"], arrays["n_end"], strict=True):
             codes[first:last] = N_CODE
-        self._codes = codes
+        self._codes = codes[: int((end - start).sum())]
+
+    def regions(self, chrom: str) -> list[tuple[int, int]]:
+        """Where bases are known: (start, end), 0-based half-open, ascending, not overlapping."""
+        starts, ends, _ = self._stretches[self.resolve(chrom)].tolist()
+        return list(zip(starts, ends, strict=True))
+
+    def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
+        starts, ends, offsets = self._stretches[contig]
+        cut = np.full(end - start, N_CODE, dtype=np.uint8)
+        first, behind = np.searchsorted(ends, start, side="right"), np.searchsorted(starts, end)
+        if not self.sparse and not (behind == first + 1 and starts[first] <= start and end <= ends[first]):
+            raise InputError(
+                f"what was packed of {self.name} does not hold {contig}:{start + 1}-{end}; it holds what its rows "
+                "needed when it was made: make the bundle again with the rows that are to be run"
+            )
+        for at in range(first, behind):
+            low, high = max(start, int(starts[at])), min(end, int(ends[at]))
+            offset = int(offsets[at] - starts[at])
+            cut[low - start : high - start] = self._codes[offset + low : offset + high]
+        return cut
 
 
 def _sound(arrays: Mapping[str, np.ndarray]) -> bool:
@@ -192,27 +176,22 @@ def _sound(arrays: Mapping[str, np.ndarray]) -> bool:
 
 
 _HEADER = re.compile(r"(\S+):(\d{1,12})-(\d{1,12})")
-_LAYOUT = 1
+_LAYOUT = 2
 """Changes when the cached form changes, so that an older one is made anew."""
 
-_NO_BASE = 255
-
-Record = tuple[str, int, int, UInt8[np.ndarray, " length"]]
-"""Contig, start (0-based), end and codes of one region, plus strand."""
-
-Regions = dict[str, list[tuple[int, int, int]]]
-"""Contig: start (0-based), end and place among all codes of each region, ascending."""
+Record = tuple[str, int, bytes]
+"""Contig, start (0-based) and codes of one region, plus strand."""
 
 PACKAGED = resources.get("packaged-genes")
 SEQUENCE_FILE = "frame_alignment_checks/data/relevant_validation_genes.npz"
 PLACES_FILE = "frame_alignment_checks/data/relevant_validation_genes_transcript_coords.json"
 
 
-class SparseGenome(StretchedGenome):
-    """Regions as one genome, N everywhere else; stored in the cache as one array of codes with an index, and mapped.
+class SparseGenome(PackedGenome):
+    """Regions as one genome, N everywhere else; its digest is of its bases and places as they are read.
 
     Args:
-        key: identity of the source's content; names the cache's folder.
+        key: identity of the source's content; names the file in the cache.
         records: gives the regions; called only when the cache does not hold them. Overlapping ones must agree.
 
     Raises:
@@ -220,24 +199,24 @@ class SparseGenome(StretchedGenome):
     """
 
     def __init__(self, name: str, build: str, key: str, records: Callable[[], Iterator[Record]]) -> None:
-        folder = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{key[:32]}"
-        stored = _open_stored(folder)
-        if stored is None:
-            _store(*_join(records(), name), folder)
-            stored = _open_stored(folder)
-        if stored is None:
-            raise IntegrityError(f"{folder} does not hold what was just written there; check the disk")
-        self._codes, regions, digest = stored
-        self.digest = hashlib.sha256(f"{build} {digest}".encode()).hexdigest()
-        self._stretches = {contig: np.array(found, dtype=np.int64).T.copy() for contig, found in regions.items()}
-        super().__init__(name, build, {contig: found[-1][1] for contig, found in regions.items()})
+        file = cache_dir() / "genomes" / f"regions-{_LAYOUT}-{key[:32]}.npz"
+        try:
+            super().__init__(file, name, build, "", sparse=True)
+        except IntegrityError:  # not there yet, or damaged
+            codes, stretches = _join(records(), name)
+            kept = [(contig, start, end) for contig, found in stretches.items() for start, end, _ in found]
+            _write(file, kept, {contig: found[-1][1] for contig, found in stretches.items()}, codes)
+            super().__init__(file, name, build, "", sparse=True)
+        places = sorted((contig, [*map(tuple, found.T.tolist())]) for contig, found in self._stretches.items())
+        content = f"{hashlib.sha256(self._codes).hexdigest()} {places}"
+        self.digest = hashlib.sha256(f"{build} {hashlib.sha256(content.encode()).hexdigest()}".encode()).hexdigest()
         check_lengths(self.contigs(), build, name, whole=False)
 
 
 class RegionFasta(SparseGenome):
     """Regions `>chr1:946174-948232` (1-based inclusive, plus strand; plain or gzipped) as one genome.
 
-    The first opening reads the whole file into the cache, keyed by the file's content; later openings map it.
+    The first opening reads the whole file into the cache, keyed by the file's content; later openings read it there.
 
     Raises:
         InputError: no such file, or a header that is no region (with its record's number).
@@ -245,33 +224,18 @@ class RegionFasta(SparseGenome):
     """
 
     def __init__(self, path: Path, build: str) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
+        if not Path(path).is_file():
             raise InputError(f"no FASTA file at {path}; check the path")
-        super().__init__(str(path), build, sha256_file(self.path), lambda: _records(self.path))
-
-    def __reduce__(self) -> tuple[type[RegionFasta], tuple[Path, str]]:
-        """Another process maps the cached array itself."""
-        return type(self), (self.path, self.build)
+        super().__init__(str(path), build, sha256_file(Path(path)), lambda: _records(Path(path)))
 
 
-class PackagedGenes(SparseGenome):
+def packaged_genes(build: str = GRCH37) -> SparseGenome:
     """The packaged genes with known coordinates as a genome in GRCh37, N between them: real sequence without a
-    download.
-
-    Raises:
-        InputError: another build.
-    """
-
-    def __init__(self, build: str = GRCH37) -> None:
-        if build_name(build) != GRCH37:
-            raise InputError(f"the packaged genes are sequence of GRCh37, not of {build}; use build=GRCh37 for them")
-        key = PACKAGED.file(SEQUENCE_FILE).sha256[:16] + PACKAGED.file(PLACES_FILE).sha256[:16]
-        super().__init__("packaged genes", GRCH37, key, _packaged_records)
-
-    def __reduce__(self) -> tuple[type[PackagedGenes], tuple[str]]:
-        """Another process maps the cached array itself."""
-        return type(self), (self.build,)
+    download; InputError for another build."""
+    if build_name(build) != GRCH37:
+        raise InputError(f"the packaged genes are sequence of GRCh37, not of {build}; use build=GRCh37 for them")
+    key = PACKAGED.file(SEQUENCE_FILE).sha256[:16] + PACKAGED.file(PLACES_FILE).sha256[:16]
+    return SparseGenome("packaged genes", GRCH37, key, _packaged_records)
 
 
 def packaged_transcripts() -> Iterator[tuple[int, dict[str, Any], UInt8[np.ndarray, " bases"]]]:
@@ -288,33 +252,25 @@ def packaged_transcripts() -> Iterator[tuple[int, dict[str, Any], UInt8[np.ndarr
 def _packaged_records() -> Iterator[Record]:
     """The first base of a transcript is `hg19_start` on + and `hg19_end` on - (1-based)."""
     for _, place, codes in packaged_transcripts():
-        start, end = int(place["hg19_start"]) - 1, int(place["hg19_end"])
-        yield place["chrom"], start, end, reverse_complement(codes) if place["strand"] == "-" else codes
+        plus = reverse_complement(codes) if place["strand"] == "-" else codes
+        yield place["chrom"], int(place["hg19_start"]) - 1, plus.tobytes()
 
 
 def holds_regions(path: Path) -> bool:
     """Whether a FASTA file's first record is named by a region; InputError for no such file, IntegrityError for damaged
     gzip."""
-    if not Path(path).is_file():
-        raise InputError(f"no FASTA file at {path}; check the path")
-    with Path(path).open("rb") as handle:
-        head = handle.read(4096)
-    if head[:2] == b"\x1f\x8b":
-        with one_error(path):
-            head = zlib.decompressobj(wbits=31).decompress(head, 4096)
-    words = head.split(b"\n", 1)[0].decode("ascii", "replace").split()
+    words = next(text_lines(Path(path), encoding="latin-1"), "").split()
     return bool(words) and words[0].startswith(">") and _HEADER.fullmatch(words[0][1:]) is not None
 
 
 def _records(path: Path) -> Iterator[Record]:
-    """Contig, start (0-based), end and codes of each record, in the file's order."""
-    header, number = "", 0
-    lines: list[str] = []
+    """The regions of a FASTA file, in its order."""
+    header, number, lines = "", 0, list[str]()
     for line in text_lines(path, LARGEST_TABLE, "ascii"):
         if line.startswith(">"):
             if header:
                 yield _record(header, lines, number, path)
-            header, lines, number = line[1:].strip(), [], number + 1
+            header, lines, number = line[1:].strip() or "(nothing)", [], number + 1
         elif header:
             lines.append(line.strip())
         elif line.strip():
@@ -325,7 +281,7 @@ def _records(path: Path) -> Iterator[Record]:
 
 
 def _record(header: str, lines: list[str], number: int, path: Path) -> Record:
-    match = _HEADER.fullmatch(header.split()[0] if header else "")
+    match = _HEADER.fullmatch(header.split()[0])
     if match is None or not 0 < int(match[2]) <= int(match[3]):
         raise InputError(
             f"{path}: record {number} is named '{header}', expected a region like 'chr1:946174-948232' (1-based, "
@@ -340,62 +296,27 @@ def _record(header: str, lines: list[str], number: int, path: Path) -> Record:
         raise IntegrityError(
             f"{path}: record {number} ({header}) has {len(codes):,} bases, its name says {end - start:,}; get it anew"
         )
-    return match[1], start, end, codes
+    return match[1], start, codes.tobytes()
 
 
-def _join(records: Iterator[Record], where: str) -> tuple[UInt8[np.ndarray, " bases"], Regions]:
-    """All codes in one array, overlapping and touching records as one region, contigs in order of appearance."""
-    by_contig: dict[str, list[Record]] = {}
-    for record in records:
-        by_contig.setdefault(record[0], []).append(record)
-    regions: Regions = {}
-    parts: list[UInt8[np.ndarray, " length"]] = []
-    held = 0
+def _join(records: Iterator[Record], where: str) -> tuple[UInt8[np.ndarray, " bases"], Stretches]:
+    """All codes in one array, overlapping and touching records as one stretch, contigs in order of appearance."""
+    by_contig: dict[str, list[tuple[int, bytes]]] = {}
+    for contig, start, bases in records:
+        by_contig.setdefault(contig, []).append((start, bases))
+    codes, stretches = bytearray(), Stretches()
     for contig, found in by_contig.items():
-        regions[contig] = []
-        for _, start, end in joined((contig, start, end) for _, start, end, _ in found):
-            regions[contig].append((start, end, held))
-            parts.append(np.full(end - start, _NO_BASE, dtype=np.uint8))
-            held += end - start
-        of_contig, starts = parts[-len(regions[contig]) :], [start for start, _, _ in regions[contig]]
-        for _, start, end, codes in found:
-            at = bisect_right(starts, start) - 1
-            there = of_contig[at][start - starts[at] : end - starts[at]]
-            differing = np.flatnonzero((there != _NO_BASE) & (there != codes))
-            if differing.size:
-                place = f"{contig}:{start + int(differing[0]) + 1}"
-                raise IntegrityError(f"{where}: overlapping regions disagree at {place}; get the file anew")
-            there[:] = codes
-    return np.concatenate(parts), regions
-
-
-def _store(codes: UInt8[np.ndarray, " bases"], regions: Regions, folder: Path) -> None:
-    """Write codes first and the index last: a folder with an index is a whole one."""
-    with atomic_write(folder / "codes", "wb") as handle:
-        handle.write(codes.tobytes())
-    digest = _digest(hashlib.sha256(codes.tobytes()).hexdigest(), regions)
-    with atomic_write(folder / "index.json") as handle:
-        json.dump({"digest": digest, "regions": regions}, handle)
-
-
-def _digest(codes: str, regions: Regions) -> str:
-    """Identity of bases and places: of the codes' SHA-256 and of where each region lies."""
-    return hashlib.sha256(f"{codes} {sorted(regions.items())}".encode()).hexdigest()
-
-
-def _open_stored(folder: Path) -> tuple[UInt8[np.ndarray, " bases"], Regions, str] | None:
-    """The mapped codes, where they lie, and the digest of both, computed from what is there; None where that is absent
-    or not what was written (it is then made anew)."""
-    try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        regions: Regions = {
-            contig: [(int(start), int(end), int(offset)) for start, end, offset in found]
-            for contig, found in index["regions"].items()
-        }
-        digest = _digest(sha256_file(folder / "codes"), regions)
-        codes = np.memmap(folder / "codes", dtype=np.uint8, mode="r")
-        places = [place for found in regions.values() for place in found]
-        sound = all(0 <= start < end and 0 <= at <= at + end - start <= len(codes) for start, end, at in places)
-        return (codes, regions, digest) if index["digest"] == digest and places and sound else None
-    except MALFORMED:
-        return None
+        of_contig = stretches[contig] = []
+        for start, bases in sorted(found, key=itemgetter(0)):
+            if not of_contig or start > of_contig[-1][1]:
+                of_contig.append((start, start, len(codes)))
+            first, end, place = of_contig[-1]
+            there = codes[place + start - first : place + start - first + len(bases)]
+            if there != bases[: len(there)]:
+                at = next(at for at, code in enumerate(there) if code != bases[at])
+                raise IntegrityError(
+                    f"{where}: overlapping regions disagree at {contig}:{start + at + 1}; get the file anew"
+                )
+            codes += bases[len(there) :]
+            of_contig[-1] = (first, max(end, start + len(bases)), place)
+    return np.frombuffer(codes, np.uint8), stretches

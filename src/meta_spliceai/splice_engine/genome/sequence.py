@@ -7,9 +7,7 @@ import difflib
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -57,6 +55,12 @@ def reverse_complement(codes: UInt8[np.ndarray, "*batch length"]) -> UInt8[np.nd
     return np.ascontiguousarray(_COMPLEMENT[codes][..., ::-1])
 
 
+def bare_contig(chrom: str) -> str:
+    """A contig's name without "chr", and M as MT, so that the naming styles of UCSC and Ensembl meet."""
+    bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
+    return "MT" if bare == "M" else bare
+
+
 _GAP = 4000
 """Bases between two places from which on reading them apart is quicker than reading all in between."""
 
@@ -74,7 +78,7 @@ class SequenceSource(ABC):
         self.name = name
         self.build = build
         self._lengths = dict(lengths)
-        self._found: dict[str, str | None] = {}
+        self._by_bare_name = {bare_contig(contig): contig for contig in lengths}
 
     def contigs(self) -> dict[str, int]:
         """Contig name: length in bases (in a sparse source, the end of its last known base)."""
@@ -82,12 +86,7 @@ class SequenceSource(ABC):
 
     def find(self, chrom: str) -> str | None:
         """The contig's own name, asked for with or without "chr" (and M or MT for the mitochondrion), or None."""
-        if chrom not in self._found:
-            bare = chrom[3:] if chrom[:3].lower() == "chr" else chrom
-            mitochondrion = ("MT", "M", "chrM", "chrMT") if bare in ("M", "MT") else ()
-            spellings = (chrom, bare, f"chr{bare}", *mitochondrion)
-            self._found[chrom] = next((one for one in spellings if one in self._lengths), None)
-        return self._found[chrom]
+        return chrom if chrom in self._lengths else self._by_bare_name.get(bare_contig(chrom))
 
     def resolve(self, chrom: str) -> str:
         """As `find`; InputError with the nearest names where there is none."""
@@ -118,24 +117,17 @@ class SequenceSource(ABC):
         Raises:
             InputError: no such contig.
         """
-        return gather(positions, partial(self.fetch, chrom))
+        found = np.empty(len(positions), dtype=np.uint8)
+        order = np.argsort(positions, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(positions[order]) > _GAP) + 1):
+            if group.size:
+                here = positions[group]
+                found[group] = self.fetch(chrom, int(here[0]), int(here[-1]) + 1)[here - here[0]]
+        return found
 
     @abstractmethod
     def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
         """Codes of an interval that is not empty and lies within the contig."""
-
-
-def gather(
-    places: Int64[np.ndarray, " places"], read: Callable[[int, int], UInt8[np.ndarray, " length"]]
-) -> UInt8[np.ndarray, " places"]:
-    """What stands at each place, by reading stretches [start, end) that hold several of them."""
-    found = np.empty(len(places), dtype=np.uint8)
-    order = np.argsort(places, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(places[order]) > _GAP) + 1):
-        if group.size:
-            here = places[group]
-            found[group] = read(int(here[0]), int(here[-1]) + 1)[here - here[0]]
-    return found
 
 
 _REGION = re.compile(r"(\S+):([\d,]{1,15})-([\d,]{1,15})")
@@ -160,19 +152,21 @@ class JoinedSources(SequenceSource):
     """
 
     def __init__(self, sources: Sequence[SequenceSource], build: str) -> None:
-        self._parts = {contig: source for source in sources for contig in source.contigs()}
-        for first, second in combinations(sources, 2):
-            shared = [contig for contig in second.contigs() if first.find(contig)]
-            if shared and first is not second:
-                raise InputError(
-                    f"{first.name} ({first.build}) and {second.name} ({second.build}) both have contig {shared[0]}"
-                )
-        lengths = {contig: length for source in sources for contig, length in source.contigs().items()}
+        self._parts: dict[str, SequenceSource] = {}
+        lengths: dict[str, int] = {}
+        for source in sources:
+            for contig, length in source.contigs().items():
+                first = self._parts.setdefault(bare_contig(contig), source)
+                if first is not source:
+                    raise InputError(
+                        f"{first.name} ({first.build}) and {source.name} ({source.build}) both have contig {contig}"
+                    )
+                lengths[contig] = length
         super().__init__(" and ".join(source.name for source in sources), build, lengths)
         self.digest = hashlib.sha256("\n".join(source.digest for source in sources).encode()).hexdigest()
 
     def _within(self, contig: str, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        return self._parts[contig].fetch(contig, start, end)
+        return self._parts[bare_contig(contig)].fetch(contig, start, end)
 
 
 class MemoryGenome(SequenceSource):
@@ -245,7 +239,7 @@ def check_lengths(contigs: Mapping[str, int], build: str, where: str, *, whole: 
     if build not in CHROMOSOME_LENGTHS:
         return
     for name, length in contigs.items():
-        chromosome = name[3:] if name.startswith("chr") else name
+        chromosome = bare_contig(name)
         expected = CHROMOSOME_LENGTHS[build].get(chromosome)
         if expected is None or length == expected or (not whole and length < expected):
             continue
