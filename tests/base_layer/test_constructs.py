@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from meta_spliceai.splice_engine.base_layer import incremental
-from meta_spliceai.splice_engine.base_layer.changes import LONGEST_CONSTRUCT
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel
+from meta_spliceai.splice_engine.base_layer.scoring import _LONGEST_CONSTRUCT as LONGEST_CONSTRUCT
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import MemoryGenome, decode

@@ -188,7 +188,7 @@ def test_where_all_bases_are_n_nothing_is_computed(
     network = CompiledNetwork(wide_model.networks[0])
     made = []
     for layer in network._layers:
-        monkeypatch.setattr(layer.convolution, "run", lambda *args, **_: made.append(args[4][1] - args[4][0]))
+        monkeypatch.setattr(layer.convolution, "run", lambda *args, **_: made.append(args[4][1] - args[4][0]) or 0.0)
     window = incremental.Window(0, 1000, 1025, ())
     first, last = network.bases(1000, 1025)
     positions = {}

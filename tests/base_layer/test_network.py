@@ -149,7 +149,7 @@ def test_truncated_weight_file_is_refused_by_checksum(tmp_path: Path, monkeypatc
     monkeypatch.setattr(families, "packaged_file", lambda distribution, path: cut)
     with pytest.raises(IntegrityError, match="SHA-256"):
         load_base_model("spliceai", members=[0])
-    with pytest.raises(IntegrityError, match="cannot be read"):
+    with pytest.raises(IntegrityError, match="truncated"):
         load_keras_weights(cut)
 
 
@@ -165,7 +165,7 @@ def test_weight_file_of_another_shape_is_refused(tmp_path: Path) -> None:
     shutil.copy(path, gutted)
     with h5py.File(gutted, "r+") as file:
         del file["model_weights/conv1d_7/conv1d_7/bias:0"]
-    with pytest.raises(IntegrityError, match=r"lacks 1 tensors \(stages\.0\.2\.conv1\.bias"):
+    with pytest.raises(IntegrityError, match=r"Missing key.*stages\.0\.2\.conv1\.bias"):
         load_keras_weights(gutted)
 
 

@@ -85,7 +85,7 @@ def test_keras_files_that_hold_something_else(keras_file: Path, kind: str) -> No
                 group.create_dataset("bias:0", (8,), dtype=h5py.vlen_dtype(np.float32))
             else:
                 group.create_dataset("bias:0", (10**13,), dtype="f4", chunks=(1024,))
-    with pytest.raises(IntegrityError, match=r"toy\.h5 cannot be read as a Keras weight file"):
+    with pytest.raises(IntegrityError, match=r"toy\.h5 is truncated or damaged"):
         load_keras_weights(keras_file, TOY)
 
 
@@ -99,31 +99,13 @@ def test_keras_files_of_the_attack(mirror: Path, name: str) -> None:
         load_keras_weights(path, TOY)
 
 
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("first.weight", np.nan),
-        ("stages.1.0.conv2.bias", np.inf),
-        ("stages.0.1.norm1.running_mean", np.nan),
-        ("stages.0.1.norm1.running_var", -1.0),
-        ("head.conv.bias", np.nan),
-    ],
-)
-def test_no_base_model_is_made_of_such_weights(part: str, value: float) -> None:
-    """Whatever loader they came from."""
-    network = build_network(TOY, 1)
-    network.state_dict()[part].view(-1)[0] = value
-    with pytest.raises(IntegrityError, match=f"base model toy, network 1: {part}"):
-        BaseModel("toy", (build_network(TOY, 2), network), licence="", citation="")
-
-
 def test_scores_that_are_no_numbers_are_an_error_and_are_not_kept(toy_base_model: BaseModel, tmp_path: Path) -> None:
     """Finite weights, but products that overflow."""
     model = copy.deepcopy(toy_base_model)
     with torch.no_grad():
         model.networks[0].first.weight.mul_(3e38)
     for method in ("incremental", "full"):
-        with pytest.raises(RunError, match=r"scores of 1 of 1 variants are no numbers, first of .*c:401"):
+        with pytest.raises(RunError, match=r"the scores of .*c:401.* are no numbers"):
             score_variants(TABLE, GENOME, model, 5, cache=ScoreCache(tmp_path), how=Computation(method))
     assert not list(tmp_path.iterdir())
 

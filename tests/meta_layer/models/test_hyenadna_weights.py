@@ -176,10 +176,10 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
         load_hyenadna(TINY, str(tmp_path))
     weights.write_bytes(whole)
     config.write_text(json.dumps({**json.loads(settings), "n_layer": 1}))
-    with pytest.raises(IntegrityError, match=r"has besides \d+ tensors"):
+    with pytest.raises(IntegrityError, match="Unexpected key"):
         read_folder(tmp_path)
     config.write_text(json.dumps({**json.loads(settings), "d_inner": 100}))
-    with pytest.raises(IntegrityError, match="has shape"):
+    with pytest.raises(IntegrityError, match="size mismatch"):
         read_folder(tmp_path)
     config.unlink()
     with pytest.raises(MissingResourceError, match=r"needs config\.json"):
@@ -241,7 +241,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"backbone\.ln_f\.weight holds values that are not finite"):
         load_hyenadna(TINY, str(tmp_path))
     changed(tmp_path, "hyena.backbone.ln_f.weight", torch.ones(128, dtype=torch.long))
-    with pytest.raises(IntegrityError, match=r"ln_f\.weight holds torch\.int64, not floating point"):
+    with pytest.raises(IntegrityError, match=r"ln_f\.weight holds values that are not finite floating point numbers"):
         load_hyenadna(TINY, str(tmp_path))
 
 

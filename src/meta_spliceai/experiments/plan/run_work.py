@@ -23,7 +23,7 @@ from meta_spliceai.experiments.plan.gpu_prices import Gpu
 from meta_spliceai.experiments.run.prepare import load_rows_of
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
 from meta_spliceai.files import cached_json
-from meta_spliceai.splice_engine.base_layer.block_convolution import products_in
+from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS
 from meta_spliceai.splice_engine.base_layer.families import FAMILIES, load_base_model
 from meta_spliceai.splice_engine.base_layer.kernel_choice import measured_rate
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture
@@ -190,7 +190,7 @@ def scoring_work(base: BaseSpec, rows: int, neighbourhoods: int, spread: int) ->
         return ScoringWork(networks * (rows * alternative + references))
     checked = min(CHECKED, rows)
     checking = checked * alternative + 2 * min(checked, neighbourhoods) * reference
-    half = products_in(base.precision) * (rows + checked) * alternative
+    half = PRECISIONS[base.precision] * (rows + checked) * alternative
     return ScoringWork(networks * (references + checking), networks * half)
 
 

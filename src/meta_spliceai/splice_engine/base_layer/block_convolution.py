@@ -33,7 +33,8 @@ from meta_spliceai.splice_engine.base_layer.changes import Workspace
 
 Precision = Literal["fp32", "bf16"]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+PRECISIONS: dict[Precision, int] = {"fp32": 1, "bf16": 3}
+"""Products that one of float32 numbers becomes, by precision."""
 
 
 _MOST_ROWS = 96
@@ -115,6 +116,7 @@ class BlockConvolution:
         self._weights = weights
         self._bias = bias
         self._device = device
+        self._precision = precision
         self._split = precision == "bf16"
         self._prepared: dict[int, _Prepared] = {}
 
@@ -161,6 +163,8 @@ class BlockConvolution:
         x, out = x[: blocks * step + seen].view(-1, a_position), out[: blocks * step].view(-1, a_position)
         prepared, columns = self.prepared(rows), self.dilation * a_position
         points, taken, channels = len(prepared.weights), rows + self.taps - 1, len(prepared.bias)
+        each = 2.0 * PRECISIONS[self._precision] * block_cost(self.taps, rows, channels)
+        workspace.operations += blocks * columns // channels * each
         together = max(1, min(blocks, _COLUMNS // columns))
         for first in range(0, blocks, together):
             count = min(together, blocks - first)
@@ -202,11 +206,6 @@ class BlockConvolution:
         blocks, rows = self._cut(length, rows)
         return blocks * rows * self.dilation
 
-    def operations(self, length: int, batch: int, rows: int | None = None) -> float:
-        """Floating-point operations for so many positions of so many members, whole blocks included."""
-        blocks, rows = self._cut(length, rows)
-        return 2.0 * blocks * self.dilation * batch * block_cost(self.taps, rows, len(self._bias))
-
     def _cut(self, length: int, rows: int | None) -> tuple[int, int]:
         """(number of blocks, rows a block) that cover `length` positions."""
         steps = -(-length // self.dilation)
@@ -232,10 +231,6 @@ def _put(
         target.add_(turned)
     else:
         target.copy_(turned)
-
-
-def products_in(precision: Precision) -> int:
-    return 3 if precision == "bf16" else 1
 
 
 def _as_left(a: Float32[Tensor, "*batch rows inner"]) -> BFloat16[Tensor, "*batch rows three_inner"]:

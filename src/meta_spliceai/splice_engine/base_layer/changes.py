@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from meta_spliceai.splice_engine.base_layer.network import SpliceAINetwork
-from meta_spliceai.splice_engine.genome.sequence import N_CODE, reverse_complement
+from meta_spliceai.splice_engine.genome.sequence import reverse_complement
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,6 @@ class Change:
         alt_outputs = (1 - alt_end + self.shift, 1 - alt_first + self.shift)
         inserted, at = reverse_complement(self.inserted), 1 - self.at - self.removed
         return Change(self.row, self.group, at, self.removed, inserted, (1 - end, 1 - first), alt_outputs)
-
-
-LONGEST_CONSTRUCT = 512
-"""Bases. A library of constructs has thousands of short contigs with a dozen variants each, and a reference costs as
-much as about eight alternatives. But all share one reference: the contig of N alone. Put into it, a construct's wild
-type is one change and each of its mutants another. Above this length a wild type of its own is the cheaper
-reference."""
-
-
-def bare(group: int, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-    return np.full(end - start, N_CODE, dtype=np.uint8)
-
-
-def in_bare(row: int, codes: UInt8[np.ndarray, " bases"], length: int, strand: str, start: int, outputs: int) -> Change:
-    """A construct as a change of N.
-
-    Args:
-        codes: the construct's bases, plus strand, with the allele in question.
-        length: bases of its wild type, whose place it takes.
-        start: first position asked for, in the 0-based plus-strand coordinates of `codes`.
-    """
-    return Change(row, 0, 0, length, codes, (0, 1), (start, start + outputs)).along(strand)
 
 
 @dataclass(frozen=True)
@@ -125,48 +103,55 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Members:
-    """Alternatives of one shape that run together, and the windows that hold their references.
+class Batch:
+    """Alternatives of one shape that run together.
 
     Attributes:
-        changes: (index of its window, change) of each.
-        first: coordinate of each window's first base.
+        changes: the alternatives, each a member of the batch.
+        window: index of the window that holds each one's reference.
+        left, right: where its change lies among the window's outputs, seen from before and from behind the change.
+        core: bases of the alternatives from the change on: what is inserted, then the reference behind it.
     """
 
     shape: Shape
-    changes: list[tuple[int, Change]]
-    windows: list[Window]
-    codes: list[UInt8[np.ndarray, " bases"]]
-    first: list[int]
+    changes: tuple[Change, ...]
+    window: Int64[np.ndarray, " members"]
+    left: Int64[np.ndarray, " members"]
+    right: Int64[np.ndarray, " members"]
+    core: UInt8[np.ndarray, "members core"]
 
-    def __len__(self) -> int:
-        return len(self.changes)
-
-    def places(self) -> list[tuple[int, int, int]]:
-        """Of each member: its window, and its change in the window's outputs before, and behind, the change."""
-        found = []
-        for index, change in self.changes:
-            at = change.at - self.windows[index].start
-            found.append((index, at, at - change.shift))
-        return found
-
-    def core_codes(self) -> UInt8[np.ndarray, "members core"]:
-        """Bases of the alternatives from the change on: what is inserted, then the reference behind it."""
-        core = np.empty((len(self.changes), self.shape.core), dtype=np.uint8)
-        for place, (index, change) in enumerate(self.changes):
-            behind = change.at + change.removed - self.first[index]
+    @classmethod
+    def of(
+        cls,
+        shape: Shape,
+        members: Sequence[tuple[int, Change]],
+        windows: Sequence[Window],
+        codes: Sequence[UInt8[np.ndarray, " bases"]],
+        first: Sequence[int],
+    ) -> Batch:
+        """Changes, each with the index of its window; `first`: coordinate of each window's first base."""
+        core = np.empty((len(members), shape.core), dtype=np.uint8)
+        for member, (index, change) in enumerate(members):
+            behind = change.at + change.removed - first[index]
             inserted = len(change.inserted)
-            core[place, :inserted] = change.inserted
-            core[place, inserted:] = self.codes[index][behind : behind + self.shape.core - inserted]
-        return core
+            core[member, :inserted] = change.inserted
+            core[member, inserted:] = codes[index][behind : behind + shape.core - inserted]
+        left = np.array([change.at - windows[index].start for index, change in members])
+        shift = np.array([change.shift for _, change in members])
+        window = np.array([index for index, _ in members])
+        return cls(shape, tuple(change for _, change in members), window, left, left - shift, core)
 
 
 class Workspace:
     """Named float32 buffers on one device, each as large as its largest use so far: fresh pages cost more than the
-    arithmetic done on them. What a buffer holds when it is taken is whatever its last use left there, always finite."""
+    arithmetic done on them. What a buffer holds when it is taken is whatever its last use left there, always finite.
+
+    Whoever computes with it adds the floating-point operations of its products to `operations`.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.operations = 0.0
         self._buffers: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
@@ -195,10 +180,11 @@ class DoubleHead:
 
     def __init__(self, network: SpliceAINetwork) -> None:
         self._module = copy.deepcopy(network.head).double()
-        self.products = sum(p.numel() for p in self._module.parameters() if p.dim() > 1)
+        self._products = sum(p.numel() for p in self._module.parameters() if p.dim() > 1)
 
     def __call__(
-        self, hidden: Float[Tensor, "batch positions channels"]
+        self, hidden: Float[Tensor, "batch positions channels"], workspace: Workspace
     ) -> Float32[np.ndarray, "batch positions outputs"]:
+        workspace.operations += 2.0 * hidden.shape[0] * hidden.shape[1] * self._products
         outputs = self._module(hidden.transpose(1, 2).double())
         return outputs.transpose(1, 2).float().cpu().numpy()

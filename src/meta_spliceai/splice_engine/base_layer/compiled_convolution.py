@@ -171,8 +171,9 @@ class CompiledConvolution:
         positions: tuple[int, int],
         *,
         reference: bool = False,
-    ) -> None:
-        """Compute the positions [start, end) of every member's output.
+    ) -> float:
+        """Compute the positions [start, end) of every member's output; the floating-point operations of the products,
+        whole blocks included.
 
         A member's results do not depend on the other members. In a reference, a position's depend on its block alone,
         which begins at `positions[0]` or a multiple of `span` behind it.
@@ -182,25 +183,21 @@ class CompiledConvolution:
             out: address of the first member's position 0, and floats from one member to the next.
             reference: in blocks of `reference_rows` rather than as costs least.
         """
-        block = self._block(positions[1] - positions[0], reference)
+        length = positions[1] - positions[0]
+        if reference:
+            rows, size = self.reference_rows, self.reference_size
+        else:
+            rows, size = best_block(self.taps, self.dilation, length)
         # Held by name while the compiled code reads it: another thread may be making it too.
-        prepared = self._prepared.get(block) or self._prepare(block)
+        prepared = self._prepared.get((rows, size)) or self._prepare((rows, size))
         added = None if residual is None else ctypes.addressof(residual)
         failed = self._library.convolve(
             ctypes.addressof(track), added, *out, members, *positions, ctypes.addressof(prepared[0])
         )
         if failed:
             raise MemoryError("no memory for a convolution's scratch space")
-
-    def operations(self, length: int, *, reference: bool = False) -> float:
-        """Floating-point operations of its products at so many positions, whole blocks included."""
-        rows, size = self._block(length, reference)
-        if not size:
-            return 2.0 * length * self.taps * CHANNELS**2
-        return 8.0 * _signals(self.dilation, length, rows) * size * CHANNELS**2
-
-    def _block(self, length: int, reference: bool) -> tuple[int, int]:
-        return (self.reference_rows, self.reference_size) if reference else best_block(self.taps, self.dilation, length)
+        products = 8.0 * _signals(self.dilation, length, rows) * size if size else 2.0 * length * self.taps
+        return members * products * CHANNELS**2
 
     def _prepare(self, block: tuple[int, int]) -> tuple[_Convolution, list[np.ndarray]]:
         """Weights at the points of a transform, with the factor of the way back, as the compiled code reads them."""

@@ -7,15 +7,16 @@ sees are N its activations are a constant of the layer, and are not computed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8, UInt64
 
-from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace
+from meta_spliceai.splice_engine.base_layer.changes import Batch, DoubleHead, Window, Workspace
 from meta_spliceai.splice_engine.base_layer.compiled_convolution import (
     CHANNELS,
     LONGEST,
@@ -31,29 +32,27 @@ _FAR = 1 << 40
 Activations = Float32[np.ndarray, "positions 32"]
 
 
-@dataclass(frozen=True)
-class _Level:
-    """A layer's activations on a window, from coordinate `start` of its outputs on; or one vector for all positions."""
+class _Level(NamedTuple):
+    """A layer's activations on a window: address of those at its first output, and floats from one position to the
+    next; 0 where one vector stands for all positions."""
 
-    values: Activations
-    start: int
-    constant: bool = False
+    origin: int
+    step: int
 
-    @property
-    def step(self) -> int:
-        return 0 if self.constant else CHANNELS
+    def addresses(self, positions: Int64[np.ndarray, " members"]) -> UInt64[np.ndarray, " members"]:
+        return (self.origin + 4 * self.step * positions).astype(np.uint64)
 
-    def address(self, position: int) -> int:
-        """Of a position counted from the window's first output."""
-        return self.values.ctypes.data + (0 if self.constant else (position - self.start) * _STRIDE)
+    def track(self) -> Track:
+        """The level as a track of one member, from the first output on."""
+        return Track(None, None, self.origin, 0, 0, -_FAR, _FAR)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The references of some windows; `levels`: of each window the residual stream before the first block, then of each
-    block the first convolution's output and the stream after it."""
+    """The reference of a window; `levels`: the residual stream before the first block, then of each block the first
+    convolution's output and the stream after it. They lie in the workspace that it was computed in."""
 
-    levels: list[list[_Level]]
+    levels: list[_Level]
     outputs: list[Float32[np.ndarray, "positions outputs"]]
 
 
@@ -62,7 +61,7 @@ class _Layer:
     """A convolution and where it stands.
 
     Attributes:
-        depth, reach: bases seen to either side before it, and outputs that still see its input.
+        depth, reach: bases that its output has seen to either side, and outputs that its output reaches.
         skip: what is added to the skip connections from its output.
     """
 
@@ -73,6 +72,8 @@ class _Layer:
 
 
 class CompiledNetwork:
+    """One network, ready to compute the reference of one window at a time, and alternatives."""
+
     grid = 1
     most_windows: int | None = 1
 
@@ -88,8 +89,8 @@ class CompiledNetwork:
             for number, block in enumerate(blocks, start=1):  # type: ignore[arg-type, var-annotated]
                 for convolution in _convolutions(block):
                     last = number == len(blocks) and len(self._layers) % 2 == 1  # type: ignore[arg-type]
-                    self._layers.append(_Layer(convolution, depth, self._flank - depth, skip if last else None))
                     depth += convolution.radius
+                    self._layers.append(_Layer(convolution, depth, self._flank - depth, skip if last else None))
         self._constants = self._without_bases()
 
     @staticmethod
@@ -117,8 +118,7 @@ class CompiledNetwork:
         for layer in reversed(self._layers):
             span, radius = layer.convolution.span, layer.convolution.radius
             first, last = ranges[0]
-            origin = radius - layer.reach  # blocks of one stage begin together
-            first = (first - origin) // span * span + origin
+            first = (first + layer.reach) // span * span - layer.reach  # blocks of one stage begin together
             last = first + -(-(last - first) // span) * span
             ranges[0] = (first, last)
             ranges.insert(0, (first - radius, last + radius))
@@ -128,96 +128,64 @@ class CompiledNetwork:
         """(start, end) of the bases that a window of outputs [start, end) takes."""
         return self._ranges(start, end)[0]
 
-    def operations(self, windows: Sequence[Window], shapes: Mapping[Shape, int]) -> float:
-        """Floating-point operations of the products for references and for so many alternatives of each shape."""
-        total, outputs = 0.0, 0
-        for window in windows:
-            outputs += window.end - window.start
-            for layer, (first, last) in zip(self._layers, self._ranges(window.start, window.end)[1:], strict=True):
-                total += layer.convolution.operations(last - first, reference=True)
-        for shape, count in shapes.items():
-            outputs += (shape.wanted[1] - shape.wanted[0]) * count
-            for layer in self._layers:
-                low, high = shape.zone(layer.depth + layer.convolution.radius, layer.reach - layer.convolution.radius)
-                total += layer.convolution.operations(high - low) * count
-        skips = 1 + sum(layer.skip is not None for layer in self._layers)
-        return total + 2.0 * outputs * (skips * CHANNELS**2 + self._head.products)
-
     def reference(
         self, windows: Sequence[Window], codes: Sequence[UInt8[np.ndarray, " bases"]], workspace: Workspace
     ) -> Reference:
-        levels, outputs = [], []
-        for number, (window, bases) in enumerate(zip(windows, codes, strict=True)):
-            if (bases == N_CODE).all():
-                made = [_Level(value, 0, constant=True) for value in self._constants]
-            else:
-                made = self._levels(window, bases, workspace, number)
-            levels.append(made)
-            outputs.append(self._outputs_of(made, window.end - window.start, workspace))
-        return Reference(levels, outputs)
+        (window,), (bases,) = windows, codes
+        if (bases == N_CODE).all():
+            levels = [_Level(value.ctypes.data, 0) for value in self._constants]
+        else:
+            levels = self._levels(window, bases, workspace)
+        count = window.end - window.start if levels[0].step else 1
+        collected = _array(workspace, "collected", count)
+        sums, place = Track(None, None, collected.ctypes.data, CHANNELS, 0, -_FAR, _FAR), (collected.ctypes.data, 0)
+        workspace.operations += self._first_skip.run(levels[0].track(), None, place, 1, (0, count))
+        for layer, level in zip(self._layers, levels[1:], strict=True):
+            if layer.skip is not None:
+                workspace.operations += layer.skip.run(level.track(), sums, place, 1, (0, count))
+        outputs = self._head(torch.from_numpy(collected[None]), workspace)[0]
+        return Reference(levels, [np.broadcast_to(outputs, (window.end - window.start, outputs.shape[1]))])
 
-    def _levels(
-        self, window: Window, bases: UInt8[np.ndarray, " bases"], workspace: Workspace, number: int
-    ) -> list[_Level]:
+    def _levels(self, window: Window, bases: UInt8[np.ndarray, " bases"], workspace: Workspace) -> list[_Level]:
         ranges = self._ranges(window.start, window.end)
         edges = np.flatnonzero(np.diff(bases != N_CODE, prepend=False, append=False)).reshape(-1, 2) + ranges[0][0]
         known = [(int(low), int(high)) for low, high in edges]
-        stream = _array(workspace, f"level 0 of {number}", len(bases))
+        stream = _array(workspace, "level 0", len(bases))
         np.take(self._bases, bases, axis=0, out=stream)
-        made = [_Level(stream, ranges[0][0] - window.start)]
+        made = [_Level(stream.ctypes.data + (window.start - ranges[0][0]) * _STRIDE, CHANNELS)]
         for at, (layer, (first, last)) in enumerate(zip(self._layers, ranges[1:], strict=True), start=1):
-            values = _array(workspace, f"level {at} of {number}", last - first)
-            level = _Level(values, first - window.start)
+            values = _array(workspace, f"level {at}", last - first)
+            level = _Level(values.ctypes.data + (window.start - first) * _STRIDE, CHANNELS)
             known = _reached(known, layer.convolution, first, last)
             for (_, high), (low, _) in pairwise([(first, first), *known, (last, last)]):
                 values[high - first : low - first] = self._constants[at]
-            residual = _whole(made[-2]) if at % 2 == 0 else None
-            place = (level.address(0), 0)
+            residual = made[-2].track() if at % 2 == 0 else None
             for low, high in known:
                 part = (low - window.start, high - window.start)
-                layer.convolution.run(_whole(made[-1]), residual, place, 1, part, reference=True)
+                workspace.operations += layer.convolution.run(
+                    made[-1].track(), residual, (level.origin, 0), 1, part, reference=True
+                )
             made.append(level)
         return made
 
-    def _outputs_of(
-        self, levels: list[_Level], length: int, workspace: Workspace
-    ) -> Float32[np.ndarray, "positions _"]:
-        count = 1 if levels[0].constant else length
-        collected = _array(workspace, "collected", count)
-        track = Track(None, None, collected.ctypes.data, CHANNELS, 0, -_FAR, _FAR)
-        place = (collected.ctypes.data, 0)
-        self._first_skip.run(_whole(levels[0]), None, place, 1, (0, count))
-        for layer, level in zip(self._layers, levels[1:], strict=True):
-            if layer.skip is not None:
-                layer.skip.run(_whole(level), track, place, 1, (0, count))
-        outputs = self._head(torch.from_numpy(collected[None]))[0]
-        return np.broadcast_to(outputs, (length, outputs.shape[1]))
-
     def alternatives(
-        self, reference: Reference, members: Members, workspace: Workspace
+        self, reference: Reference, batch: Batch, workspace: Workspace
     ) -> Float32[np.ndarray, "members outputs channels"]:
         """Outputs at lead + core + tail positions around each change, in the alternatives' coordinates."""
-        shape, count = members.shape, len(members)
-        zones = [shape.zone(0, self._flank)]
-        zones += [
-            shape.zone(layer.depth + layer.convolution.radius, layer.reach - layer.convolution.radius)
-            for layer in self._layers
-        ]
-        lowest, room = min(zone[0] for zone in zones), max(zone[1] for zone in zones) - min(zone[0] for zone in zones)
+        shape, count = batch.shape, len(batch.changes)
+        zones = [shape.zone(0, self._flank), *(shape.zone(layer.depth, layer.reach) for layer in self._layers)]
+        lowest = min(zone[0] for zone in zones)
+        room = max(zone[1] for zone in zones) - lowest
         stream, middle = (_array(workspace, f"alternatives' {name}", count * room) for name in ("stream", "middle"))
         core = stream.reshape(count, room, CHANNELS)[:, -lowest : shape.core - lowest]
-        core[...] = self._bases[members.core_codes()]
-        places = members.places()
+        core[...] = self._bases[batch.core]
 
-        def track(level: int, inside: Activations, zone: tuple[int, int]) -> Track:
-            """A level of all members, with the part inside the zone from a buffer."""
-            of = [reference.levels[window][level] for window, _, _ in places]
-            left, right = (
-                np.array([one.address(place[side]) for one, place in zip(of, places, strict=True)], np.uint64)
-                for side in (1, 2)
-            )
+        def track(number: int, inside: Activations) -> Track:
+            """A level of all members, with the part inside its zone from a buffer."""
+            level = reference.levels[number]
+            left, right = level.addresses(batch.left), level.addresses(batch.right)
             first = inside.ctypes.data - lowest * _STRIDE
-            made = Track(left.ctypes.data, right.ctypes.data, first, of[0].step, room * CHANNELS, *zone)
+            made = Track(left.ctypes.data, right.ctypes.data, first, level.step, room * CHANNELS, *zones[number])
             made.held = (left, right)  # as long as the track is used
             return made
 
@@ -226,19 +194,19 @@ class CompiledNetwork:
         collected = _array(workspace, "collected", count * width)
         place = (collected.ctypes.data - wanted[0] * _STRIDE, width * CHANNELS)
         sums = Track(None, None, place[0], CHANNELS, place[1], -_FAR, _FAR)
-        before = track(0, stream, zones[0])
-        self._first_skip.run(before, None, place, count, wanted)
+        before = track(0, stream)
+        operations = self._first_skip.run(before, None, place, count, wanted)
         for number in range(1, len(zones), 2):
             first, second = self._layers[number - 1], self._layers[number]
             out = (middle.ctypes.data - lowest * _STRIDE, room * CHANNELS)
-            first.convolution.run(before, None, out, count, zones[number])
-            between = track(number, middle, zones[number])
+            operations += first.convolution.run(before, None, out, count, zones[number])
             out = (stream.ctypes.data - lowest * _STRIDE, room * CHANNELS)
-            second.convolution.run(between, before, out, count, zones[number + 1])
-            before = track(number + 1, stream, zones[number + 1])
+            operations += second.convolution.run(track(number, middle), before, out, count, zones[number + 1])
+            before = track(number + 1, stream)
             if second.skip is not None:
-                second.skip.run(before, sums, place, count, wanted)
-        return self._head(torch.from_numpy(collected.reshape(count, width, CHANNELS)))
+                operations += second.skip.run(before, sums, place, count, wanted)
+        workspace.operations += operations
+        return self._head(torch.from_numpy(collected.reshape(count, width, CHANNELS)), workspace)
 
 
 def _reached(
@@ -255,11 +223,6 @@ def _reached(
         elif start < end:
             found.append((start, end))
     return found
-
-
-def _whole(level: _Level) -> Track:
-    """A level as a track of one member, from the first output on."""
-    return Track(None, None, level.address(0), 0, 0, -_FAR, _FAR)
 
 
 def _array(workspace: Workspace, name: str, positions: int) -> Activations:

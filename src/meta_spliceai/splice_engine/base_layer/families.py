@@ -10,7 +10,6 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from errno import EACCES, EIO, EISDIR
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from meta_spliceai import resources
 from meta_spliceai.errors import InputError, IntegrityError, unknown_value
+from meta_spliceai.read_hostile import one_error
 from meta_spliceai.resources import packaged_file, resolve_file, verified
 from meta_spliceai.splice_engine.base_layer.network import SPLICEAI_STAGES, Architecture, BaseModel, SpliceAINetwork
 from meta_spliceai.splice_engine.base_layer.tensorflow_graph import read_constants
@@ -63,7 +63,7 @@ TISSUE_INDEX = {"heart": 0, "liver": 2, "brain": 4, "testis": 6}
 PANGOLIN = Architecture(SPLICEAI_STAGES, outputs=1)
 
 _COUNTER = "num_batches_tracked"
-"""A normalisation's training counter: of no meaning when scoring, left out on both sides."""
+"""A normalisation's training counter: of no meaning when scoring, and not in every file."""
 
 _MOST_VALUES = 1 << 24
 """Of one Keras layer's weights; the largest of a published network has 42,000."""
@@ -85,22 +85,16 @@ def load_state(network: Module, state: Mapping[str, Tensor], where: str) -> Modu
     Raises:
         IntegrityError: a tensor is missing, superfluous, of another shape, not of floating point, or not finite.
     """
-    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_COUNTER)}
-    given = {name: tensor for name, tensor in state.items() if not name.endswith(_COUNTER)}
-    for problem, names in (("lacks", wanted.keys() - given.keys()), ("has besides", given.keys() - wanted.keys())):
-        if names:
-            listed = ", ".join(sorted(names)[:3])
-            raise IntegrityError(f"{where} {problem} {len(names)} tensors ({listed} …); it is of another architecture")
-    for name, target in wanted.items():
-        value = given[name]
-        if tuple(value.shape) != tuple(target.shape):
-            raise IntegrityError(f"{where}: {name} has shape {tuple(value.shape)}, expected {tuple(target.shape)}")
-        if not value.is_floating_point():
-            raise IntegrityError(f"{where}: {name} holds {value.dtype}, not floating point numbers")
-        if not torch.isfinite(value).all():
-            raise IntegrityError(f"{where}: {name} holds values that are not finite; fetch the file again")
-        with torch.no_grad():
-            target.copy_(value)
+    for name, value in state.items():
+        if not name.endswith(_COUNTER) and not (value.is_floating_point() and torch.isfinite(value).all()):
+            raise IntegrityError(
+                f"{where}: {name} holds values that are not finite floating point numbers; get it anew"
+            )
+    counters = {name: value for name, value in network.state_dict().items() if name.endswith(_COUNTER)}
+    try:
+        network.load_state_dict({**counters, **state})
+    except RuntimeError as error:
+        raise IntegrityError(f"{where} is of another architecture: {error}") from error
     return network
 
 
@@ -153,12 +147,8 @@ def _keras_layers(path: Path) -> dict[str, dict[str, np.ndarray]]:
             weight = name.rsplit("/", 1)[-1].split(":")[0]
             layers.setdefault(name.split("/")[0], {})[weight] = np.asarray(item[...], dtype=np.float32)
 
-    try:
-        with h5py.File(path, "r") as file:
-            file["model_weights"].visititems(collect)
-    # h5py's ways of saying that the bytes are not right, or that something else than numbers stands there
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
-        raise IntegrityError(f"{path} cannot be read as a Keras weight file: {error}; fetch it again") from error
+    with one_error(path, "fetch it again"), h5py.File(path, "r") as file:
+        file["model_weights"].visititems(collect)
     return layers
 
 
@@ -168,46 +158,36 @@ def _keras_layers(path: Path) -> dict[str, dict[str, np.ndarray]]:
 def load_cispliceai(path: Path) -> tuple[SpliceAINetwork, ...]:
     """The five networks of a frozen CI-SpliceAI graph, in the order of their calls."""
     constants = read_constants(path)
-    return tuple(
-        load_state(SpliceAINetwork(KERAS), _member_state(constants, member, path), f"{path}: network {member}")
-        for member in range(CISPLICEAI_MEMBERS)
-    )
+    networks = []
+    for member in range(CISPLICEAI_MEMBERS):
+        try:
+            state = {name: _turned(constants[theirs]) for name, theirs in _cispliceai_names(member).items()}
+        except KeyError as error:
+            raise IntegrityError(f"{path} lacks the constant {error}; it is not CI-SpliceAI's graph") from error
+        networks.append(load_state(SpliceAINetwork(KERAS), state, f"{path}: network {member}"))
+    return tuple(networks)
 
 
-def _member_state(constants: Mapping[str, np.ndarray], member: int, path: Path) -> dict[str, Tensor]:
-    """The weights of one call of the model: constants carry the suffix `_k` (none for the first call) behind the name
-    of the operation they feed."""
+def _cispliceai_names(member: int) -> dict[str, str]:
+    """Our name of each weight of one call of the model: that of its constant, which carries the suffix `_k` (none for
+    the first call) behind the name of the operation it feeds."""
     call = f"_{member}" if member else ""
-
-    def constant(name: str) -> np.ndarray:
-        if name not in constants:
-            raise IntegrityError(f"{path} lacks the constant {name}; it is not CI-SpliceAI's graph")
-        return constants[name]
-
-    state: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
     convolutions = norms = 0
     for module in module_names(KERAS):
         if "norm" in module:
             norms += 1
             layer = f"model_1/batch_normalization_{norms}/batchnorm{call}"
-            eps = constant(f"{layer}/add/y")
-            if not np.allclose(eps, KERAS.norm_eps, rtol=1e-6, atol=0):
-                raise IntegrityError(f"{path}: {layer} adds {eps} to the variance, expected {KERAS.norm_eps}")
-            names = {
-                "weight": f"{layer}/mul/ReadVariableOp/resource",
-                "bias": f"{layer}/ReadVariableOp_2/resource",
-                "running_mean": f"{layer}/ReadVariableOp_1/resource",
-                "running_var": f"{layer}/ReadVariableOp/resource",
-            }
+            names[f"{module}.weight"] = f"{layer}/mul/ReadVariableOp/resource"
+            names[f"{module}.bias"] = f"{layer}/ReadVariableOp_2/resource"
+            names[f"{module}.running_mean"] = f"{layer}/ReadVariableOp_1/resource"
+            names[f"{module}.running_var"] = f"{layer}/ReadVariableOp/resource"
         else:
             convolutions += 1
             layer = f"model_1/conv1d_{convolutions}"
-            names = {
-                "weight": f"{layer}/conv1d{call}/ExpandDims_1/ReadVariableOp/resource",
-                "bias": f"{layer}/BiasAdd{call}/ReadVariableOp/resource",
-            }
-        state.update({f"{module}.{part}": _turned(constant(name)) for part, name in names.items()})
-    return state
+            names[f"{module}.weight"] = f"{layer}/conv1d{call}/ExpandDims_1/ReadVariableOp/resource"
+            names[f"{module}.bias"] = f"{layer}/BiasAdd{call}/ReadVariableOp/resource"
+    return names
 
 
 # OpenSpliceAI and Pangolin: PyTorch state dicts.
@@ -218,16 +198,14 @@ def load_openspliceai(path: Path) -> SpliceAINetwork:
     and skip connections in one row: four blocks, a skip, four blocks, a skip …
     """
     state = _read_torch_state(path)
-    units = {int(found.group(1)) for name in state if (found := re.match(r"residual_units\.(\d+)\.", name))}
-    for architecture in OPENSPLICEAI.values():
-        if units == set(range(sum(stage.blocks + 1 for stage in architecture.stages))):
-            break
-    else:
-        contexts = ", ".join(f"{context} nt" for context in OPENSPLICEAI)
+    units = {name.split(".")[1] for name in state if name.startswith("residual_units.")}
+    per_stage = SPLICEAI_STAGES[0].blocks + 1
+    by_units = {per_stage * len(architecture.stages): architecture for architecture in OPENSPLICEAI.values()}
+    architecture = by_units.get(len(units))
+    if architecture is None:
         raise IntegrityError(
-            f"{path} has {len(units)} residual units, which is none of OpenSpliceAI's architectures ({contexts})"
+            f"{path} has {len(units)} residual units, which is none of OpenSpliceAI's architectures {list(by_units)}"
         )
-    per_stage = architecture.stages[0].blocks + 1
 
     def theirs(module: str) -> str:
         match module.split("."):
@@ -261,10 +239,6 @@ def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
     published code's twelve).
     """
     state = _read_torch_state(path)
-    heads = [f"conv_last{number + 1}" for number in range(2 * len(TISSUES))]
-    missing = [name for name in heads if f"{name}.weight" not in state]
-    if missing:
-        raise IntegrityError(f"{path} lacks the heads {', '.join(missing)}; it is not one of Pangolin's networks")
 
     def theirs(module: str) -> str:
         match module.split("."):
@@ -273,7 +247,7 @@ def load_pangolin(path: Path, tissue: str) -> SpliceAINetwork:
                 return f"resblocks.{number}.{part.replace('norm', 'bn')}"
             case ["skips", stage]:
                 return f"convs.{stage}"
-        return {"first": "conv1", "first_skip": "skip", "head.conv": heads[TISSUE_INDEX[tissue]]}[module]
+        return {"first": "conv1", "first_skip": "skip", "head.conv": f"conv_last{TISSUE_INDEX[tissue] + 1}"}[module]
 
     network = SpliceAINetwork(PANGOLIN, head=SiteHead(PANGOLIN.channels))
     return load_state(network, _renamed(state, PANGOLIN, theirs, path), str(path))
@@ -297,7 +271,7 @@ def read_torch(path: Path, what: str, remedy: str) -> dict[Any, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:  # whose own words are left out: they advise to read the file unsafely
-        why = error.strerror if isinstance(error, OSError) and error.errno in (EACCES, EISDIR, EIO) else "damaged"
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
         raise IntegrityError(f"{what} {path} cannot be read ({why}); {remedy}") from error
     if not isinstance(content, dict):
         raise IntegrityError(f"{what} {path} cannot be read (it holds nothing by name); {remedy}")
@@ -322,7 +296,7 @@ def _renamed(
         found = {key.rpartition(".")[2]: value for key, value in state.items() if key.rpartition(".")[0] == name}
         if not found:
             raise IntegrityError(f"{path} lacks the layer {name}; it is of another architecture")
-        ours.update({f"{module}.{part}": value for part, value in found.items()})
+        ours |= {f"{module}.{part}": value for part, value in found.items()}
     return ours
 
 

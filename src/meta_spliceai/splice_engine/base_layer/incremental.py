@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -28,7 +27,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
-from meta_spliceai.splice_engine.base_layer.changes import Change, Members, Shape, Window, Workspace, shape_of
+from meta_spliceai.splice_engine.base_layer.changes import Batch, Change, Shape, Window, Workspace, shape_of
 from meta_spliceai.splice_engine.base_layer.compiled_network import CompiledNetwork
 from meta_spliceai.splice_engine.base_layer.kernel_choice import chosen
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
@@ -69,13 +68,7 @@ class _Job:
 
     windows: list[Window]
     codes: list[UInt8[np.ndarray, " bases"]]
-    batches: list[Members]
-
-    def shapes(self) -> Counter[Shape]:
-        counts: Counter[Shape] = Counter()
-        for members in self.batches:
-            counts[members.shape] += len(members)
-        return counts
+    batches: list[Batch]
 
 
 Outputs = tuple[list[Float32[np.ndarray, "positions outputs"]], list[Float32[np.ndarray, "members positions outputs"]]]
@@ -117,32 +110,31 @@ class IncrementalScorer:
         threads: a product is too small to be worth sharing among threads, and threads that wait for each other at
         every product come to a halt on a busy machine.
         """
-        threads = torch.get_num_threads() if self._model.device.type == "cpu" else 1
+        threads = torch.get_num_threads()
+        workers = threads if self._model.device.type == "cpu" else 1
         # Bases are fetched here: not every source of sequence may be read from several threads.
-        jobs = [self._job(windows, fetch) for windows in self._shared(self._windows(changes), threads)]
-        self._tally.operations += sum(
-            network.operations(job.windows, job.shapes()) for job in jobs for network in self._networks
-        )
-        if threads == 1:
+        jobs = [self._job(windows, fetch) for windows in self._shared(self._windows(changes), workers)]
+        self._stopped.clear()
+        if workers == 1:
             workspace = Workspace(self._model.device)
             for job in jobs:
-                yield self._results(job, [self._run(number, job, workspace) for number in range(len(self._networks))])
+                yield self._results(job, [self._run(network, job, workspace) for network in self._networks])
+            self._tally.operations += workspace.operations
             return
-        self._stopped.clear()
         own = threading.local()
+        workspaces: list[Workspace] = []
 
         def begin() -> None:
             torch.set_num_threads(1)  # PyTorch keeps this for each thread
             own.workspace = Workspace(self._model.device)
+            workspaces.append(own.workspace)
 
-        def run(number: int, job: _Job) -> Outputs:
-            return self._run(number, job, own.workspace)
+        def run(network: CompiledNetwork | TorchNetwork, job: _Job) -> Outputs:
+            return self._run(network, job, own.workspace)
 
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="score", initializer=begin)
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="score", initializer=begin)
         try:
-            running: list[list[Future[Outputs]]] = [
-                [pool.submit(run, number, job) for number in range(len(self._networks))] for job in jobs
-            ]
+            running = [[pool.submit(run, network, job) for network in self._networks] for job in jobs]
             for job, outputs in zip(jobs, running, strict=True):
                 yield self._results(job, [one.result() for one in outputs])
                 outputs.clear()
@@ -150,6 +142,7 @@ class IncrementalScorer:
             self._stopped.set()
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
+            self._tally.operations += sum(workspace.operations for workspace in workspaces)
 
     def _windows(self, changes: Sequence[Change]) -> list[Window]:
         """Cut the changes into neighbourhoods, no longer than memory allows."""
@@ -218,33 +211,32 @@ class IncrementalScorer:
             for change in window.changes:
                 by_shape.setdefault(shape_of(change, self._distance), []).append((index, change))
         batches = [
-            Members(shape, members[at : at + self._batch_size], windows, codes, [first for first, _ in reach])
+            Batch.of(shape, members[at : at + self._batch_size], windows, codes, [first for first, _ in reach])
             for shape, members in by_shape.items()
             for at in range(0, len(members), self._batch_size)
         ]
         return _Job(windows, codes, batches)
 
-    def _run(self, number: int, job: _Job, workspace: Workspace) -> Outputs:
+    def _run(self, network: CompiledNetwork | TorchNetwork, job: _Job, workspace: Workspace) -> Outputs:
         """One network on a job; nothing more once the scorer was stopped."""
-        network = self._networks[number]
         alternatives = []
         with torch.inference_mode():
             reference = network.reference(job.windows, job.codes, workspace)
-            for members in job.batches:
+            for batch in job.batches:
                 if self._stopped.is_set():
                     break
-                alternatives.append(network.alternatives(reference, members, workspace))  # type: ignore[arg-type]
+                alternatives.append(network.alternatives(reference, batch, workspace))  # type: ignore[arg-type]
         return reference.outputs, alternatives
 
     def _results(self, job: _Job, found: list[Outputs]) -> list[Result]:
         refs = [self._mean([one[0][index] for one in found]) for index in range(len(job.windows))]
         results: list[Result] = []
-        for number, members in enumerate(job.batches):
+        for number, batch in enumerate(job.batches):
             alt = self._mean([one[1][number] for one in found])
-            for place, (index, change) in enumerate(members.changes):
+            for member, (index, change) in enumerate(zip(batch.window, batch.changes, strict=True)):
                 begin, end = (at - job.windows[index].start for at in change.ref_outputs)
-                first, last = (at - change.at + members.shape.lead for at in change.alt_outputs)
-                results.append((change.row, refs[index][begin:end], alt[place, first:last]))
+                first, last = (at - change.at + batch.shape.lead for at in change.alt_outputs)
+                results.append((change.row, refs[index][begin:end], alt[member, first:last]))
         return results
 
     def _mean(self, outputs: list[np.ndarray]) -> Float32[np.ndarray, "*places channels"]:

@@ -17,7 +17,6 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS
 
 
@@ -199,9 +198,6 @@ class BaseModel:
         channels: names of the scores' channels: each slot's outputs, slots one after the other.
         slots: slot of each network; all in slot 0 by default.
         digest: identity of architecture and weights (SHA-256, hexadecimal), computed when empty.
-
-    Raises:
-        IntegrityError: a weight is not finite.
     """
 
     name: str
@@ -223,7 +219,6 @@ class BaseModel:
             raise ValueError(f"base model {self.name}: {len(self.channels)} channels in {max(self.slots) + 1} slots")
         if len({network.flank for network in self.networks}) != 1:
             raise ValueError(f"base model {self.name}: its networks see different flanks")
-        _require_finite(self.name, self.networks)
         for network in self.networks:
             network.eval().requires_grad_(False)
         if not self.digest:
@@ -246,16 +241,6 @@ class BaseModel:
     @property
     def device(self) -> torch.device:
         return self.networks[0].first.weight.device
-
-
-def _require_finite(model: str, networks: tuple[SpliceAINetwork, ...]) -> None:
-    for number, network in enumerate(networks):
-        for name, tensor in network.state_dict().items():
-            if not torch.isfinite(tensor).all() or (name.endswith("running_var") and (tensor < 0).any()):
-                raise IntegrityError(
-                    f"base model {model}, network {number}: {name} holds values that are not finite, or a negative "
-                    "variance; fetch its weights again"
-                )
 
 
 def networks_digest(networks: tuple[SpliceAINetwork, ...]) -> str:

@@ -149,16 +149,6 @@ class Entry(NamedTuple):
     digits: int | None = None
 
 
-def content_key(
-    ref: UInt8[np.ndarray, " bases"], alt: UInt8[np.ndarray, " other"], strand: str, digest: str, distance: int
-) -> bytes:
-    """The key of one variant's scores; `ref` and `alt` are all bases they depend on, plus strand, as codes."""
-    hashed = hashlib.sha256(f"{digest} {distance} {strand} {len(ref)} {len(alt)}\n".encode())
-    hashed.update(ref.tobytes())
-    hashed.update(alt.tobytes())
-    return hashed.digest()
-
-
 class ScoreCache:
     """A folder of score blocks, made when the first one is written, and folders `beside` it that are read as well and
     never written to. `damaged` counts blocks found damaged so far (a zip archive's checksums say so); each was left

@@ -7,7 +7,8 @@ annotation, bases outside the gene are N. For genes on the minus strand both are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -20,10 +21,10 @@ from jaxtyping import Float32, UInt8
 
 from meta_spliceai.errors import InputError, RunError, unknown_value
 from meta_spliceai.splice_engine.base_layer.block_convolution import PRECISIONS, Precision
-from meta_spliceai.splice_engine.base_layer.changes import LONGEST_CONSTRUCT, Change, bare, in_bare
+from meta_spliceai.splice_engine.base_layer.changes import Change
 from meta_spliceai.splice_engine.base_layer.incremental import IncrementalScorer, Result, Tally
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel, one_hot
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, content_key
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import N_CODE, SequenceSource, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.table import describe
@@ -43,6 +44,12 @@ LARGEST_CHANGE = 1e-3
 
 CHECKED = 64
 """Variants on which another precision is compared with float32 before it is used."""
+
+_LONGEST_CONSTRUCT = 512
+"""Bases. A library of constructs has thousands of short contigs with a dozen variants each, and a reference costs as
+much as about eight alternatives. But all share one reference: the contig of N alone. Put into it, a construct's wild
+type is one change and each of its mutants another. Above this length a wild type of its own is the cheaper
+reference."""
 
 _SAVE_EVERY = 384
 """Variants a thread between two writes to the cache: what an interrupted run loses at most."""
@@ -128,7 +135,7 @@ def score_variants(
     Raises:
         InputError: a reference allele that is not the genome's, a gene that is not in the annotation or does not hold
             the variant, a contig the genome lacks, a bad distance, method or precision.
-        RunError: the cache cannot be written to; this PyTorch lacks such products on CUDA; a score is not a number.
+        RunError: the cache cannot be written to; a score is not a number.
     """
     _check_asked(model, distance, how)
     loci = list(_loci(table, genome, annotation))
@@ -143,14 +150,21 @@ def score_variants(
         scores = replace(scores, digits=digits)
     tally = Tally()
     if how.precision != "fp32":
-        told, used = _compared([loci[row] for row in todo], genome, model, distance, how, tally)
+        check, used = _compared([loci[row] for row in todo], genome, model, distance, how, tally)
         if not used:
             same = {"annotation": annotation, "cache": cache, "how": replace(how, precision="fp32")}
             exact = score_variants(table, genome, model, distance, **same, progress=progress)  # type: ignore[arg-type]
             operations, seconds = exact.operations + tally.operations, exact.seconds + tally.seconds
-            return replace(exact, check=told, operations=operations, seconds=seconds)
-        scores = replace(scores, check=told)
+            return replace(exact, check=check, operations=operations, seconds=seconds)
+        scores = replace(scores, check=check)
     done = count(len(loci) - len(todo))
+
+    def told(results: Iterable[Result]) -> Iterator[Result]:
+        for result in results:
+            yield result
+            if progress is not None:
+                progress(next(done), len(loci))
+
     if todo and progress is not None:
         progress(next(done), len(loci))
     if how.method == "incremental":
@@ -163,25 +177,17 @@ def score_variants(
                 results = _full(genome, some, model, distance, how.batch_size or _FULL_BATCH, tally)
             else:
                 results = _incremental(genome, some, distance, scorer)
-            ref, alt = _laid_out(some, distance, len(model.channels), _told(results, done, len(loci), progress))
+            ref, alt = _laid_out(some, distance, len(model.channels), told(results))
         broken = np.flatnonzero(~(np.isfinite(ref).all(axis=(1, 2)) & np.isfinite(alt).all(axis=(1, 2))))
         if broken.size:
+            first = describe(table.iloc[chunk[int(broken[0])]])
             raise RunError(
-                f"{model.name}: the scores of {broken.size} of {len(chunk)} variants are no numbers, first of "
-                f"{describe(table.iloc[chunk[int(broken[0])]])}; its weights are spoiled: fetch them again"
+                f"{model.name}: the scores of {first} are no numbers; its weights are spoiled: fetch them again"
             )
         scores.ref[chunk], scores.alt[chunk] = ref, alt
         if cache is not None:
             cache.write([keys[row] for row in chunk], ref, alt, digest, distance)
     return replace(scores, operations=tally.operations, seconds=tally.seconds)
-
-
-def _told(results: Iterable[Result], done: Iterator[int], total: int, progress: Progress | None) -> Iterator[Result]:
-    """The results; `progress` is told of each how many are done with it."""
-    for result in results:
-        yield result
-        if progress is not None:
-            progress(next(done), total)
 
 
 def _check_asked(model: BaseModel, distance: int, how: Computation) -> None:
@@ -193,14 +199,8 @@ def _check_asked(model: BaseModel, distance: int, how: Computation) -> None:
         raise InputError(f"batch size {how.batch_size} is not at least 1")
     if how.precision not in PRECISIONS:
         raise unknown_value("precision", how.precision, PRECISIONS)
-    if how.precision == "fp32":
-        return
-    if how.method != "incremental":
+    if how.precision != "fp32" and how.method != "incremental":
         raise InputError(f"precision {how.precision} is for method incremental; method {how.method} has fp32 only")
-    if model.device.type == "cuda" and "dtype" not in torch.ops.aten.bmm.overloads():
-        raise RunError(
-            f"precision {how.precision} on CUDA needs PyTorch 2.8 or newer, not {torch.__version__}; use fp32"
-        )
 
 
 def _compared(
@@ -347,9 +347,13 @@ def score_keys(
 
 
 def _key(locus: Locus, genome: SequenceSource, digest: str, flank: int, distance: int) -> bytes:
+    """A hash of all that a variant's scores depend on."""
     ref, alt = _plus_windows(genome, locus, distance, flank)
     alleles = f"{locus.strand}{len(locus.ref)}>{len(locus.alt)}"
-    return content_key(ref, alt, alleles, digest, distance)
+    hashed = hashlib.sha256(f"{digest} {distance} {alleles} {len(ref)} {len(alt)}\n".encode())
+    hashed.update(ref.tobytes())
+    hashed.update(alt.tobytes())
+    return hashed.digest()
 
 
 def _fill_from_cache(
@@ -434,56 +438,46 @@ def predict_sequences(
 def _incremental(
     genome: SequenceSource, loci: Sequence[Locus], distance: int, scorer: IncrementalScorer
 ) -> Iterator[Result]:
+    """Variants that share contig, strand and limits share references; wild types and mutants of short contigs are
+    changes of one contig of N (see `_LONGEST_CONSTRUCT`), wild types with numbers below 0."""
     lengths = genome.contigs()
-    parts: dict[bool, dict[int, Locus]] = {True: {}, False: {}}
-    for row, locus in enumerate(loci):
-        parts[locus.limits is None and lengths[locus.contig] <= LONGEST_CONSTRUCT][row] = locus
-    yield from _in_constructs(genome, parts[True], distance, scorer)
-    yield from _in_sequence(genome, parts[False], distance, scorer)
-
-
-def _in_constructs(
-    genome: SequenceSource, loci: Mapping[int, Locus], distance: int, scorer: IncrementalScorer
-) -> Iterator[Result]:
-    """Wild types and mutants of short contigs, both as changes of a contig of N (see `LONGEST_CONSTRUCT`)."""
-    wildtypes: dict[tuple[str, str], int] = {}
-    changes = []
-    lengths = genome.contigs()
-    for row, locus in loci.items():
-        length = lengths[locus.contig]
-        codes = genome.fetch(locus.contig, 0, length)
-        if (locus.contig, locus.strand) not in wildtypes:
-            number = wildtypes[locus.contig, locus.strand] = -1 - len(wildtypes)
-            changes.append(in_bare(number, codes, length, locus.strand, -distance, length + 2 * distance))
-        mutant = np.concatenate([codes[: locus.start], locus.alt, codes[locus.start + len(locus.ref) :]])
-        first = locus.start - distance
-        changes.append(in_bare(row, mutant, length, locus.strand, first, locus.alt_outputs(distance)))
-    found = {row: outputs for results in scorer.score(changes, bare) for row, _, outputs in results}
-    for row, locus in loci.items():
-        wildtype = found[wildtypes[locus.contig, locus.strand]][locus.turn]
-        yield row, wildtype[locus.start : locus.start + 2 * distance + 1][locus.turn], found[row]
-
-
-def _in_sequence(
-    genome: SequenceSource, loci: Mapping[int, Locus], distance: int, scorer: IncrementalScorer
-) -> Iterator[Result]:
     groups: dict[tuple[str, str, int, int], int] = {}
-    first_of_group: list[Locus] = []
-    changes = []
-    for row, locus in loci.items():
+    wildtypes: dict[tuple[str, str], int] = {}
+    in_constructs, changes, members = set[int](), list[Change](), list[Locus]()
+    for row, locus in enumerate(loci):
+        length = lengths[locus.contig]
+        if locus.limits is None and length <= _LONGEST_CONSTRUCT:
+            in_constructs.add(row)
+            codes = genome.fetch(locus.contig, 0, length)
+            if (locus.contig, locus.strand) not in wildtypes:
+                number = wildtypes[locus.contig, locus.strand] = -1 - len(wildtypes)
+                whole = Change(number, -1, 0, length, codes, (0, 1), (-distance, length + distance))
+                changes.append(whole.along(locus.strand))
+            mutant = np.concatenate([codes[: locus.start], locus.alt, codes[locus.start + len(locus.ref) :]])
+            first = locus.start - distance
+            asked = (first, first + locus.alt_outputs(distance))
+            changes.append(Change(row, -1, 0, length, mutant, (0, 1), asked).along(locus.strand))
+            continue
         group = groups.setdefault(locus.neighbourhood[:4], len(groups))
-        if group == len(first_of_group):
-            first_of_group.append(locus)
+        if group == len(members):
+            members.append(locus)
         changes.append(_change(genome, locus, distance, row, group))
 
     def fetch(group: int, start: int, end: int) -> UInt8[np.ndarray, " length"]:
-        locus = first_of_group[group]
-        if locus.strand == "+":
-            return _plus_bases(genome, locus, start, end)
-        return reverse_complement(_plus_bases(genome, locus, 1 - end, 1 - start))
+        if group == -1:
+            return np.full(end - start, N_CODE, dtype=np.uint8)
+        if members[group].strand == "+":
+            return _plus_bases(genome, members[group], start, end)
+        return reverse_complement(_plus_bases(genome, members[group], 1 - end, 1 - start))
 
+    found: dict[int, np.ndarray] = {}
     for results in scorer.score(changes, fetch):
-        yield from results
+        found |= {row: alt for row, _, alt in results if row < 0 or row in in_constructs}
+        yield from (result for result in results if result[0] not in found)
+    for row in in_constructs:
+        locus = loci[row]
+        wildtype = found[wildtypes[locus.contig, locus.strand]][locus.turn]
+        yield row, wildtype[locus.start : locus.start + 2 * distance + 1][locus.turn], found[row]
 
 
 def _change(genome: SequenceSource, locus: Locus, distance: int, row: int, group: int) -> Change:

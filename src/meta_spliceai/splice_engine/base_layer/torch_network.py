@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,29 +12,12 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, Precision, products_in
-from meta_spliceai.splice_engine.base_layer.changes import DoubleHead, Members, Shape, Window, Workspace
+from meta_spliceai.splice_engine.base_layer.block_convolution import BlockConvolution, Precision
+from meta_spliceai.splice_engine.base_layer.changes import Batch, DoubleHead, Shape, Window, Workspace
 from meta_spliceai.splice_engine.base_layer.network import ResidualBlock, SpliceAINetwork, affine, weights_of
 
 Zone = tuple[int, int]
 """(start, end) of positions, relative to the change."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The work on a batch of alternatives of one shape.
-
-    Attributes:
-        zones: of each block's input, and of its first and second convolution.
-        lowest: where the buffers begin, relative to the change.
-        stream, entered, middle: positions that each of them must hold.
-    """
-
-    zones: list[tuple[Zone, Zone, Zone]]
-    lowest: int
-    stream: int
-    entered: int
-    middle: int
 
 
 @dataclass(frozen=True)
@@ -128,9 +111,7 @@ class TorchNetwork:
         self.grid = math.lcm(*radii) if all(radii) else 1
         self._channels = network.architecture.channels
         self._flank = network.flank
-        self._products = products_in(precision)
         self._blocks: list[_PreparedBlock] = []
-        self._plans: dict[Shape, _Plan] = {}
         self._last_of_stage: dict[int, int] = {}
         """Index of the stream after a stage's last block -> the stage."""
         depth = 0
@@ -147,49 +128,16 @@ class TorchNetwork:
         """(start, end) of the bases that a window of outputs [start, end) takes."""
         return start - self._flank, end + self._flank
 
-    def _plan(self, shape: Shape) -> _Plan:
-        if shape in self._plans:
-            return self._plans[shape]
-        zones = [block.zones(shape) for block in self._blocks]
-        lowest = min(-shape.lead, *(zone[1][0] - block.radius for zone, block in zip(zones, self._blocks, strict=True)))
-        stream, entered, middle = shape.core + shape.tail - lowest, 0, 0
-        for (_, between, after), block in zip(zones, self._blocks, strict=True):
-            radius = block.radius
-            first = block.first.positions(between[1] - between[0])
-            second = block.second.positions(after[1] - after[0])
-            stream = max(stream, between[1] + radius - lowest, after[0] - lowest + second)
-            entered = max(entered, first + 2 * radius)
-            middle = max(middle, between[0] - after[0] + radius + first, second + 2 * radius)
-        self._plans[shape] = _Plan(zones, lowest, stream, entered, middle)
-        return self._plans[shape]
-
-    def operations(self, windows: Sequence[Window], shapes: Mapping[Shape, int]) -> float:
-        total = 0.0
-        for window in windows:
-            positions = window.end - window.start + 2 * self._flank
-            for block in self._blocks:
-                for _ in range(2):
-                    positions -= 2 * block.radius
-                    total += block.first.operations(positions, 1, block.reference_rows)
-        outputs = sum(window.end - window.start for window in windows)
-        for shape, count in shapes.items():
-            outputs += (shape.lead + shape.core + shape.tail) * count
-            for block, zones in zip(self._blocks, self._plan(shape).zones, strict=True):
-                for zone in zones[1:]:
-                    total += self._products * block.first.operations(zone[1] - zone[0], count)
-        return total + 2.0 * outputs * (sum(weight.numel() for weight, _ in self._skips) + self._head.products)
-
     def reference(
         self, windows: Sequence[Window], codes: Sequence[UInt8[np.ndarray, " bases"]], workspace: Workspace
     ) -> Reference:
         """All activations of whole windows of one length, and the outputs at their inner positions."""
-        stacked = np.stack(codes, axis=1).astype(np.int64)
-        positions, count = stacked.shape
+        bases = torch.from_numpy(np.stack(codes, axis=1).astype(np.int64)).to(self._base_vectors.device)
+        positions, count = bases.shape
         wanted = positions - 2 * self._flank
-        table = torch.from_numpy(stacked).to(self._base_vectors.device)
         stream = workspace.take("ref stream 0", positions, count, self._channels)
-        stream.copy_(self._base_vectors[table])
-        collected = self._collect(None, stream[self._flank : self._flank + wanted], 0)
+        stream.copy_(self._base_vectors[bases])
+        collected = self._collect(None, stream[self._flank : self._flank + wanted], 0, workspace)
         streams, middles = [stream], []
         for number, block in enumerate(self._blocks, start=1):
             rows = block.reference_rows
@@ -209,52 +157,67 @@ class TorchNetwork:
             streams.append(stream)
             if number in self._last_of_stage:
                 margin = (length - wanted) // 2
-                collected = self._collect(collected, stream[margin : margin + wanted], self._last_of_stage[number] + 1)
-        return Reference(streams, middles, list(self._head(collected.transpose(0, 1))))
+                skip = self._last_of_stage[number] + 1
+                collected = self._collect(collected, stream[margin : margin + wanted], skip, workspace)
+        return Reference(streams, middles, list(self._head(collected.transpose(0, 1), workspace)))
 
     def alternatives(
-        self, reference: Reference, members: Members, workspace: Workspace
+        self, reference: Reference, batch: Batch, workspace: Workspace
     ) -> Float32[np.ndarray, "members outputs channels"]:
         """Outputs at lead + core + tail positions around each change, in the alternatives' coordinates."""
-        batch, flank, shape = len(members), self._flank, members.shape
-        plan, wanted = self._plan(shape), shape.wanted
-        fringe = _Fringe(members, self._base_vectors.device)
-        take = workspace.take
-        stream = workspace.take("alt stream", plan.stream, batch, self._channels)
-        entered = workspace.take("entered", plan.entered, batch, self._channels)
-        middle = workspace.take("alt middle", plan.middle, batch, self._channels)
+        members, shape, wanted = len(batch.changes), batch.shape, batch.shape.wanted
+        zones = [block.zones(shape) for block in self._blocks]
+        lowest, room = self._room(shape, zones)
+        device = self._base_vectors.device
+        fringe = _Fringe(batch, device)
+        stream, entered, middle = (
+            workspace.take(name, room, members, self._channels) for name in ("alt stream", "entered", "alt middle")
+        )
+        bases = torch.from_numpy(batch.core.T.astype(np.int64)).to(device)
+        stream[-lowest : shape.core - lowest].copy_(self._base_vectors[bases])
 
-        def part(of: Zone) -> Tensor:
-            return stream[of[0] - plan.lowest : of[1] - plan.lowest]
+        def around(level: Tensor, reach: int, zone: Zone) -> Tensor:
+            """The alternatives' stream on `wanted`: from the zone where it lies, from the reference beside it."""
+            buffer = workspace.take("wanted", wanted[1] - wanted[0], members, self._channels)
+            low, high = max(zone[0], wanted[0]), min(zone[1], wanted[1])
+            buffer[low - wanted[0] : high - wanted[0]].copy_(stream[low - lowest : high - lowest])
+            fringe.fill(level, reach, buffer, zone, wanted)
+            return buffer
 
-        core = (0, shape.core)
-        bases = torch.from_numpy(members.core_codes().T.astype(np.int64)).to(self._base_vectors.device)
-        part(core).copy_(self._base_vectors[bases])
-        around = fringe.around(reference.streams[0], flank, part(core), core, wanted, take)
-        collected = self._collect(None, around, 0)
-        for number, (block, (before, between, after)) in enumerate(zip(self._blocks, plan.zones, strict=True), start=1):
+        collected = self._collect(None, around(reference.streams[0], self._flank, (0, shape.core)), 0, workspace)
+        for number, (block, (before, between, after)) in enumerate(zip(self._blocks, zones, strict=True), start=1):
             reach, radius = block.reach, block.radius
             # what the two convolutions read
             need, need_between = (between[0] - radius, between[1] + radius), (after[0] - radius, after[1] + radius)
-            fringe.fill(reference.streams[number - 1], reach, part(need), before, need)
-            block.enter(part(need), entered[: need[1] - need[0]])
+            needed = stream[need[0] - lowest : need[1] - lowest]
+            fringe.fill(reference.streams[number - 1], reach, needed, before, need)
+            block.enter(needed, entered[: need[1] - need[0]])
             inner = middle[between[0] - need_between[0] :]
             block.first_changed.run(entered, inner, between[1] - between[0], None, workspace, add=False)
             block.between(inner[: between[1] - between[0]])
             outer = middle[: need_between[1] - need_between[0]]
             fringe.fill(reference.middles[number - 1], reach - radius, outer, between, need_between)
-            target = stream[after[0] - plan.lowest :]
+            target = stream[after[0] - lowest :]
             block.second_changed.run(middle, target, after[1] - after[0], None, workspace, add=True)
             if number in self._last_of_stage:
-                level, left = reference.streams[number], reach - 2 * radius
-                around = fringe.around(level, left, part(after), after, wanted, take)
-                collected = self._collect(collected, around, self._last_of_stage[number] + 1)
-        return self._head(collected.transpose(0, 1))
+                beside = around(reference.streams[number], reach - 2 * radius, after)
+                collected = self._collect(collected, beside, self._last_of_stage[number] + 1, workspace)
+        return self._head(collected.transpose(0, 1), workspace)
 
-    def _collect(self, collected: Tensor | None, stream: Tensor, skip: int) -> Tensor:
+    def _room(self, shape: Shape, zones: Sequence[tuple[Zone, Zone, Zone]]) -> tuple[int, int]:
+        """Where the buffers for alternatives begin, relative to the change, and positions that each of them holds: all
+        that any convolution reads or writes, with the whole blocks that it is run in."""
+        made = [(block, zone) for block, (_, *both) in zip(self._blocks, zones, strict=True) for zone in both]
+        lowest = min(-shape.lead, *(zone[0] - block.radius for block, zone in made))
+        highest = max(shape.wanted[1], *(zone[1] + block.radius for block, zone in made))
+        more = max(block.first.positions(zone[1] - zone[0]) - (zone[1] - zone[0]) for block, zone in made)
+        return lowest, highest - lowest + more
+
+    def _collect(self, collected: Tensor | None, stream: Tensor, skip: int, workspace: Workspace) -> Tensor:
         """The sum of skip connections so far, at the output positions."""
         weight, bias = self._skips[skip]
         flat = stream.reshape(-1, self._channels)
+        workspace.operations += 2.0 * len(flat) * weight.numel()
         base = bias.expand_as(flat) if collected is None else collected.view_as(flat).add_(bias)
         return torch.addmm(base, flat, weight).view(stream.shape)
 
@@ -262,9 +225,10 @@ class TorchNetwork:
 class _Fringe:
     """Where the reference's activations lie that surround the zones of a batch of alternatives."""
 
-    def __init__(self, members: Members, device: torch.device) -> None:
-        window, left, right = zip(*members.places(), strict=True)
-        self._window, self._left, self._right = (torch.tensor(one, device=device) for one in (window, left, right))
+    def __init__(self, batch: Batch, device: torch.device) -> None:
+        self._window, self._left, self._right = (
+            torch.from_numpy(one).to(device) for one in (batch.window, batch.left, batch.right)
+        )
 
     def fill(self, level: Tensor, reach: int, buffer: Tensor, zone: Zone, need: Zone) -> None:
         """Put the reference's values (`level`, [positions, windows, channels], the first `reach` positions before the
@@ -282,23 +246,6 @@ class _Fringe:
             steps = torch.arange(low + reach, high + reach, device=base.device) * windows
             chosen = (steps[:, None] + base[None, :]).reshape(-1)
             torch.index_select(flat, 0, chosen, out=target.view(-1, channels))
-
-    def around(
-        self,
-        level: Tensor,
-        reach: int,
-        zone_values: Tensor,
-        zone: Zone,
-        wanted: Zone,
-        take: Callable[..., Tensor],
-    ) -> Tensor:
-        """The alternatives' activations on `wanted`: from the zone where it lies, from the reference beside it."""
-        _, batch, channels = zone_values.shape
-        buffer = take("wanted", wanted[1] - wanted[0], batch, channels)
-        low, high = max(zone[0], wanted[0]), min(zone[1], wanted[1])
-        buffer[low - wanted[0] : high - wanted[0]].copy_(zone_values[low - zone[0] : high - zone[0]])
-        self.fill(level, reach, buffer, zone, wanted)
-        return buffer
 
 
 def _float32(values: np.ndarray, device: torch.device) -> Tensor:
