@@ -150,9 +150,9 @@ def test_exons_count_along_the_transcript(annotation: GeneAnnotation) -> None:
         ("chr1:9-5", None, "is empty"),
         ("chr1:0-5", None, "before base 1"),
         ("chr1:,-,", None, "before base 1"),
-        ("chr1:10-20", None, "no gene in region"),
-        ("chr1:550-560", None, r"several genes \(UP, DOWN\)"),
-        ("chr1:550-560", "OTHER", "'OTHER' is not in region"),
+        ("chr1:10-20", None, "does not overlap one gene"),
+        ("chr1:550-560", None, r"\(there: UP, DOWN\)"),
+        ("chr1:550-560", "OTHER", "does not overlap gene 'OTHER'"),
         ("chr1:650-710", "UP", "reaches out of UP"),
     ],
 )

@@ -6,8 +6,8 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class Stretch:
         return ("5′", "3′") if self.gene.strand == "+" else ("3′", "5′")
 
 
+def _stretch(gene: Gene, start: int, end: int, what: str) -> Stretch:
+    return Stretch(gene.chrom, start, end, gene, f"{what} {gene.chrom}:{start + 1:,}-{end:,} ({gene.strand})")
+
+
 def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -> Stretch:
     """The stretch of "chrom:start-end" (1-based, both ends included; commas allowed); `gene` where several overlap.
 
@@ -72,28 +76,27 @@ def stretch_of_region(text: str, annotation: GeneAnnotation, gene: str | None) -
             f"region '{text}' is not of the form chr17:43,044,295-43,045,802 (1-based, both ends included)"
         )
     chrom, start, end = region
-    there = annotation.within(chrom, start - 1, end)
-    if gene is not None:
-        there = [one for one in there if one.name == gene]
+    there = [one for one in annotation.within(chrom, start - 1, end) if gene in (None, one.name)]
     if len(there) != 1:
-        names = ", ".join(one.name for one in there)
-        if there:
-            raise InputError(f"region {text} overlaps several genes ({names}); name one with --gene")
-        what = f"gene '{gene}' is not in region {text}" if gene else f"no gene in region {text}"
-        raise InputError(f"{what} of {annotation.name}; scores need a gene's strand and limits")
+        names = ", ".join(one.name for one in there) or "none"
+        named = f"gene '{gene}'" if gene else "one gene"
+        raise InputError(
+            f"region {text} does not overlap {named} of {annotation.name}, whose strand and limits scores need (there: "
+            f"{names}); name one with --gene"
+        )
     (found,) = there
     if start - 1 < found.start or end > found.end:
         raise InputError(
             f"region {text} reaches out of {found.name} ({chrom}:{found.start + 1}-{found.end}); keep within the gene"
         )
-    return Stretch(chrom, start - 1, end, found, f"{found.name} {chrom}:{start:,}-{end:,} ({found.strand})")
+    return _stretch(replace(found, chrom=chrom), start - 1, end, found.name)
 
 
 def stretch_of_exon(text: str, annotation: GeneAnnotation, around: int) -> Stretch:
     """The stretch of "GENE:NUMBER", exons counted from 1 in transcript order, with `around` bases of intron on either
     side, cut at the gene's ends; InputError for an unknown gene, or one that has no such exon."""
     name, _, number = text.rpartition(":")
-    if not name or not number.isdigit():
+    if not name or not number.isdecimal():
         raise InputError(f"exon '{text}' is not of the form GENE:NUMBER, e.g. BRCA1:11")
     gene = annotation.gene(name)
     if not 1 <= int(number) <= len(gene.exons):
@@ -101,15 +104,13 @@ def stretch_of_exon(text: str, annotation: GeneAnnotation, around: int) -> Stret
     in_order = gene.exons if gene.strand == "+" else gene.exons[::-1]
     start, end = in_order[int(number) - 1]
     start, end = max(gene.start, start - around), min(gene.end, end + around)
-    title = f"{name} exon {number} ± {around}, {gene.chrom}:{start + 1:,}-{end:,} ({gene.strand})"
-    return Stretch(gene.chrom, start, end, gene, title)
+    return _stretch(gene, start, end, f"{name} exon {number} ± {around},")
 
 
 def stretch_of_gene(name: str, annotation: GeneAnnotation) -> Stretch:
     """A whole gene; InputError for an unknown one, or one that stands at several places."""
     gene = annotation.gene(name)
-    title = f"{name} {gene.chrom}:{gene.start + 1:,}-{gene.end:,} ({gene.strand})"
-    return Stretch(gene.chrom, gene.start, gene.end, gene, title)
+    return _stretch(gene, gene.start, gene.end, name)
 
 
 def all_changes(stretch: Stretch, genome: SequenceSource, kinds: Sequence[str], start: int, end: int) -> pd.DataFrame:
@@ -182,9 +183,12 @@ def saturate(
     """
     alone = GeneAnnotation([stretch.gene], annotation.build, annotation.name)
     note = {"model": model.name, "weights": model.digest, "licence": model.licence, "title": stretch.title}
+    changes = (2 * distance + 1) * sum(_CHANGES_A_SITE[kind] for kind in kinds)
+    size = min(_SITES_AT_MOST_AT_ONCE, max(1, _POSITIONS_AT_ONCE // changes))
     rows = 0
     with whole_table(out, note) as write:
-        for start, end in _pieces(stretch, distance, kinds):
+        for start in range(stretch.start, stretch.end, size):
+            end = min(start + size, stretch.end)
             table = all_changes(stretch, genome, kinds, start, end)
             if len(table):
                 scores = score_variants(table, genome, model, distance, annotation=alone)
@@ -195,13 +199,6 @@ def saturate(
         if not rows:
             raise InputError(f"{stretch.title} has no known base in {genome.name}")
     return rows
-
-
-def _pieces(stretch: Stretch, distance: int, kinds: Sequence[str]) -> Iterator[tuple[int, int]]:
-    a_site = sum(_CHANGES_A_SITE[kind] for kind in kinds)
-    size = min(_SITES_AT_MOST_AT_ONCE, max(1, _POSITIONS_AT_ONCE // (a_site * (2 * distance + 1))))
-    for start in range(stretch.start, stretch.end, size):
-        yield start, min(start + size, stretch.end)
 
 
 def check_drawable(out: Path) -> str:
@@ -292,11 +289,7 @@ def matrix(table: pd.DataFrame, stretch: Stretch) -> tuple[Float[np.ndarray, "ch
 
 def pooled(values: Float[np.ndarray, "changes bases"], bases: int) -> Float[np.ndarray, "changes columns"]:
     """Each `bases` neighbouring columns as one: the value of the largest magnitude, NaN where all are."""
-    if bases == 1:
-        return values
-    columns = math.ceil(values.shape[1] / bases)
-    padded = np.full((len(values), columns * bases), np.nan)
-    padded[:, : values.shape[1]] = values
-    grouped = padded.reshape(len(values), columns, bases)
+    padded = np.pad(values, ((0, 0), (0, -values.shape[1] % bases)), constant_values=np.nan)
+    grouped = padded.reshape(len(values), -1, bases)
     chosen = np.nan_to_num(np.abs(grouped), nan=-1.0).argmax(axis=2)
     return np.take_along_axis(grouped, chosen[:, :, None], axis=2)[:, :, 0]
