@@ -23,7 +23,7 @@ from meta_spliceai.experiments.store.ledger import LEDGER
 from meta_spliceai.experiments.store.run_record import RunRecord
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.experiments.wishlist.document import read_wishlist
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, read_packed_scores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, ScoreCache, read_scores
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
 from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants
 from meta_spliceai.splice_engine.base_layer.vcf.score_file import FileScorer, Settings
@@ -130,7 +130,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "regions": _regions,
     "variants": lambda path: read_variants(path, None),
     "ledger": _ledger,
-    "packed scores": read_packed_scores,
+    "packed scores": read_scores,
     "packed genome": lambda path: PackedGenome(path, "toy", "GRCh38", "0" * 64),
     "split": read_split,
     "annotation": lambda path: GeneAnnotation.named(str(path), "GRCh38"),

@@ -25,7 +25,7 @@ from meta_spliceai.datasets import brca1_sge
 from meta_spliceai.errors import MetaSpliceAIError
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.ledger import Ledger
-from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache, write_packed_scores
+from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache, write_scores
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Account, Totals
 from meta_spliceai.splice_engine.genome.packed import write_packed
@@ -205,8 +205,8 @@ def valid() -> dict[str, tuple[str, bytes]]:
         "packed-scores.npz": (
             "packed scores",
             _written(
-                lambda path: write_packed_scores(
-                    {key: Entry(one, one) for key, one in zip(KEYS, SCORES, strict=True)}, "0" * 64, 50, path, 3
+                lambda path: write_scores(
+                    path, {key: Entry(one, one) for key, one in zip(KEYS, SCORES, strict=True)}, 3
                 )
             ),
         ),

@@ -27,7 +27,7 @@ from meta_spliceai.files import atomic_write, sha256_file
 from meta_spliceai.resources.registry import DESCRIPTION, DEVELOPMENT, FOLDER, SCORES, SEQUENCE, VARIANTS, Resource
 from meta_spliceai.resources.resolve import resolve_choice
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
-from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache, write_packed_scores
+from meta_spliceai.splice_engine.base_layer.scores import Entry, ScoreCache, write_scores
 from meta_spliceai.splice_engine.base_layer.scoring import score_keys, score_variants
 from meta_spliceai.splice_engine.genome.annotation import Gene, GeneAnnotation
 from meta_spliceai.splice_engine.genome.human_genome import REGIONS
@@ -216,7 +216,7 @@ def make_scores(folder: Path, work: Path) -> None:
     keys = list(dict.fromkeys(score_keys(order, loaded.genome, model, DISTANCE)))
     found: dict[bytes, Entry] = cache.read(keys, model.digest, DISTANCE)
     target = folder / Path(SCORES).name
-    write_packed_scores({key: found[key] for key in keys}, model.digest, DISTANCE, target, DIGITS)
+    write_scores(target, {key: found[key] for key in keys}, DIGITS)
     print(f"{len(keys):,} scores")
 
 

@@ -21,8 +21,8 @@ from meta_spliceai.splice_engine.base_layer.scores import (
     ScoreCache,
     max_window,
     own_site,
-    read_packed_scores,
-    write_packed_scores,
+    read_scores,
+    write_scores,
 )
 from meta_spliceai.splice_engine.base_layer.scoring import align_alternative, score_keys, score_variants
 from meta_spliceai.splice_engine.base_layer.vcf.info_field import FIELDS
@@ -242,16 +242,16 @@ def test_packed_scores_come_back_to_the_bit_or_to_their_digits(
 ) -> None:
     path: Path = tmp_path_factory.mktemp("packed") / "scores.npz"
     entries = dict(entry(number) for number in sorted(numbers))
-    write_packed_scores(entries, "a" * 64, DISTANCE, path, digits)
-    found = read_packed_scores(path)
-    assert (found.digest, found.distance, found.digits) == ("a" * 64, DISTANCE, digits)
-    assert list(found.entries) == list(entries)
+    write_scores(path, entries, digits)
+    found = read_scores(path)
+    assert {one.digits for one in found.values()} == {digits}
+    assert list(found) == list(entries)
     for key, wanted in entries.items():
         near = 0 if digits is None else 0.5 * 10**-digits + 1e-7
-        np.testing.assert_allclose(found.entries[key].ref, wanted.ref, atol=near, rtol=0)
-        np.testing.assert_allclose(found.entries[key].alt, wanted.alt, atol=near, rtol=0)
+        np.testing.assert_allclose(found[key].ref, wanted.ref, atol=near, rtol=0)
+        np.testing.assert_allclose(found[key].alt, wanted.alt, atol=near, rtol=0)
         unchanged = wanted.ref == wanted.alt
-        np.testing.assert_array_equal(found.entries[key].ref[unchanged], found.entries[key].alt[unchanged])
+        np.testing.assert_array_equal(found[key].ref[unchanged], found[key].alt[unchanged])
 
 
 # ------------------------------------------------------------------------------------------------------------- as text

@@ -13,7 +13,7 @@ from meta_spliceai.errors import InputError, IntegrityError, MissingExtraError
 from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.genome import packed
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
-from meta_spliceai.splice_engine.genome.packed import RegionFasta, SparseGenome, holds_regions, packaged_genes
+from meta_spliceai.splice_engine.genome.packed import PackagedGenes, RegionFasta, holds_regions
 from meta_spliceai.splice_engine.genome.sequence import SequenceSource, decode
 
 # 1-based: chr1 5-8 ACGT, 9-10 GG (touches), 20-23 TTTT and 22-25 TTAA (overlap), 20-21 TT (inside)
@@ -155,16 +155,16 @@ pytestmark = pytest.mark.quickstart
 
 
 @pytest.fixture(scope="module")
-def genes() -> SparseGenome:
+def genes() -> PackagedGenes:
     try:
-        return packaged_genes("hg19")
+        return PackagedGenes("hg19")
     except MissingExtraError as error:
         pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(("strand", "intron_start", "intron_end"), [("+", "GT", "AG"), ("-", "CT", "AC")])
 def test_introns_begin_and_end_as_introns_do(
-    genes: SparseGenome, strand: str, intron_start: str, intron_end: str
+    genes: PackagedGenes, strand: str, intron_start: str, intron_end: str
 ) -> None:
     assert isinstance(genes, SequenceSource)
     usual = seen = 0
@@ -180,7 +180,7 @@ def test_introns_begin_and_end_as_introns_do(
     assert usual / seen > 0.95
 
 
-def test_agrees_with_the_regions_of_the_same_build(genes: SparseGenome, mirror: Path) -> None:
+def test_agrees_with_the_regions_of_the_same_build(genes: PackagedGenes, mirror: Path) -> None:
     regions = RegionFasta(mirror / "data" / "genome" / "hg19_regions.fa.gz", "GRCh37")
     both = 0
     for start, end in genes.regions("chr3")[:10]:
@@ -193,4 +193,4 @@ def test_agrees_with_the_regions_of_the_same_build(genes: SparseGenome, mirror: 
 
 def test_another_build_is_refused() -> None:
     with pytest.raises(InputError, match="sequence of GRCh37, not of hg38"):
-        packaged_genes("hg38")
+        PackagedGenes("hg38")

@@ -29,11 +29,9 @@ from meta_spliceai.files import atomic_write, cache_dir, sha256_file
 from meta_spliceai.read_hostile import MALFORMED
 from meta_spliceai.resources.resolve import BUNDLE_INDEX as INDEX
 from meta_spliceai.resources.resolve import MIRROR_VARIABLE
-from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
-from meta_spliceai.splice_engine.base_layer.scores import ScoreCache, unpack_scores
 
 ROWS = "bundle/rows.json"
-FORMAT = 4
+FORMAT = 5
 MOST_MEMBERS = 10_000
 LARGEST_INDEX = 16 * 2**20
 LARGEST_UNPACKED = 4 * 2**30 - 1
@@ -198,9 +196,6 @@ def open_bundle(file: Path, into: Path | None = None) -> OpenedBundle:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         extract(file, draft)
-        for path in sorted((draft / SCORES).glob("*.npz")):
-            unpack_scores(path, ScoreCache(draft / SCORES))
-            path.unlink()
         read_opened(draft)
         (draft / "bundle" / "opened-from").write_text(digest, encoding="utf-8")
         if folder.is_dir():

@@ -32,7 +32,7 @@ from meta_spliceai.resources.resolve import HUB_FILES, folder_at_hand
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
 from meta_spliceai.splice_engine.base_layer.scores import BUNDLED as SCORES
-from meta_spliceai.splice_engine.base_layer.scores import DIGITS, Entry, ScoreCache, write_packed_scores
+from meta_spliceai.splice_engine.base_layer.scores import DIGITS, Entry, ScoreCache, write_scores
 from meta_spliceai.splice_engine.base_layer.scoring import digest_in, score_keys
 from meta_spliceai.splice_engine.genome.packed import Interval
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PACKAGED, PUBLISHED, SCRATCH
@@ -281,8 +281,7 @@ class _Packing:
             if entries:
                 told = self._networks[wanted]
                 name = f"{told['digest'][:16]}-{told['distance']}-{told['precision']}.npz"
-                path = self.folder / SCORES / name
-                write_packed_scores(entries, told["digest"], told["distance"], path, self.options.digits)
+                write_scores(self.folder / SCORES / name, entries, self.options.digits)
 
     def write(self, out: Path) -> dict[str, Any]:
         """Write the file (see `make_bundle`); InputError where it is larger than it may be."""

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int
 
 from meta_spliceai import resources
 from meta_spliceai.datasets import Loaded, load_dataset
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.run.build import Wanted, make_splits, make_targets
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.experiments.spec.experiment import BaseSpec, DataSpec, ExperimentSpec
@@ -30,10 +30,10 @@ from meta_spliceai.experiments.spec.rows import (
 )
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
 from meta_spliceai.files import cache_dir
-from meta_spliceai.resources.registry import DESCRIPTION, SCORES
+from meta_spliceai.resources.registry import SCORES
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.network import BaseIdentity, BaseModel
-from meta_spliceai.splice_engine.base_layer.scores import BaseScores, PackedScores, ScoreCache, read_packed_scores
+from meta_spliceai.splice_engine.base_layer.scores import BaseScores, Entry, ScoreCache, read_scores
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_keys, score_variants
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES
 from meta_spliceai.splice_engine.meta_layer.prediction import EMBEDDINGS, TrunkReader, TrunkWindows
@@ -419,12 +419,10 @@ def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tup
         about["networks"],
     )
     keys = score_keys(table, loaded.genome, identity, wanted.distance, loaded.annotation)
-    packed = _packed()
-    if packed.digest != identity.digest or packed.distance != wanted.distance:
-        raise IntegrityError(f"{SCORES} holds scores of another network than {DESCRIPTION} says; install again")
-    if not packed.entries.keys() >= set(keys):
+    packaged = _packaged_scores()
+    if not packaged.keys() >= set(keys):
         return None
-    found = [packed.entries[key] for key in keys]
+    found = [packaged[key] for key in keys]
     scores = BaseScores(
         np.stack([entry.ref for entry in found]),
         np.stack([entry.alt for entry in found]),
@@ -432,15 +430,15 @@ def shipped_scores(wanted: BaseSpec, table: pd.DataFrame, loaded: Loaded) -> tup
         identity.name,
         identity.digest,
         identity.channels,
-        digits=packed.digits,
+        digits=found[0].digits,
         brought_by=BROUGHT_BY,
     )
     return identity, scores
 
 
 @lru_cache(maxsize=1)
-def _packed() -> PackedScores:
-    return read_packed_scores(resources.resolve_file("packaged-human", SCORES))
+def _packaged_scores() -> dict[bytes, Entry]:
+    return read_scores(resources.resolve_file("packaged-human", SCORES))
 
 
 def _of_another_exactness(scores: BaseScores) -> Iterator[str]:

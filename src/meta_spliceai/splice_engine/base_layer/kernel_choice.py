@@ -139,7 +139,7 @@ def timings() -> dict[str, float]:
 
 def _both(
     rng: np.random.Generator, taps: int, dilation: int, length: int
-) -> tuple[Callable[[], None], Callable[[], None]]:
+) -> tuple[Callable[[], object], Callable[[], object]]:
     weights = rng.normal(size=(taps, CHANNELS, CHANNELS)) / np.sqrt(taps * CHANNELS)
     bias, device, workspace = np.zeros(CHANNELS), torch.device("cpu"), Workspace(torch.device("cpu"))
     compiled = CompiledConvolution(weights, bias, np.ones(CHANNELS), bias, 0.0, dilation)
@@ -156,6 +156,6 @@ def _both(
     return lambda: compiled.run(track, None, to, _MEMBERS, positions), in_pytorch
 
 
-def _fastest(way: Callable[[], None]) -> float:
+def _fastest(way: Callable[[], object]) -> float:
     way()
     return min(timeit.repeat(way, number=1, repeat=_REPEATS))

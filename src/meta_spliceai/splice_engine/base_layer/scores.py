@@ -1,6 +1,6 @@
 """The base layer's output: probabilities of reference and alternative around each variant; their reductions to one
-number per variant; their on-disk cache, addressed by content; and compact files of them for bundles and the package,
-exact or rounded to some decimals, as stated in the file.
+number per variant; and their on-disk cache, addressed by content. A bundle and the package carry such blocks too,
+compressed, and exact or rounded to some decimals, as stated in the block.
 
 The key of a variant's scores is a hash of everything they depend on: the bases of both sequences, the weights and the
 distance. What is found can therefore not be out of date. Scores are kept in blocks, files written whole and never
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Int
 
 from meta_spliceai.errors import IntegrityError
 from meta_spliceai.files import atomic_write, cache_dir
@@ -168,8 +167,18 @@ class ScoreCache:
         wanted = set(keys)
         found: dict[bytes, Entry] = {}
         for path in [one for folder in (self.folder, *self.beside) for one in sorted(folder.glob("*.npz"))]:
-            if len(found) < len(wanted) and path.name.startswith(f"{digest[:16]}-{distance}-"):
-                found.update(self._read_block(path, wanted - found.keys(), 2 * distance + 1))
+            if len(found) == len(wanted) or not path.name.startswith(f"{digest[:16]}-{distance}-"):
+                continue
+            try:
+                block = read_scores(path)
+            except IntegrityError as error:  # an own one is removed, so that it can be written anew
+                self.damaged += 1
+                own = path.parent == self.folder
+                _LOG.warning("score cache: %s%s; its scores are computed again", error, " (removed)" if own else "")
+                if own:
+                    path.unlink(missing_ok=True)
+                continue
+            found |= {key: block[key] for key in wanted & block.keys() if len(block[key].ref) == 2 * distance + 1}
         return found
 
     def write(
@@ -179,146 +188,61 @@ class ScoreCache:
         alt: Float32[np.ndarray, "entries positions channels"],
         digest: str,
         distance: int,
-        digits: int | None = None,
     ) -> None:
-        """Add one block with these entries, rounded to so many decimals (`digits`; None: not at all); RunError where
-        the disk is full or the folder cannot be written to."""
-        if not keys:
-            return
-        joined, decimals = b"".join(keys), np.array([-1 if digits is None else digits])
-        name = f"{digest[:16]}-{distance}-{hashlib.sha256(joined).hexdigest()[:24]}.npz"
-        with atomic_write(self.folder / name, "wb") as handle:
-            rows = np.frombuffer(joined, np.uint8).reshape(len(keys), -1)
-            np.savez(handle, keys=rows, ref=ref, alt=alt, digits=decimals)
-
-    def _read_block(self, path: Path, wanted: set[bytes], positions: int) -> dict[bytes, Entry]:
-        """The wanted entries of one block; one that is not whole is removed, so that it can be written anew."""
-        try:
-            with one_error(path), np.load(path, allow_pickle=False) as block:
-                keys, ref, alt, (decimals,) = (block[name] for name in ("keys", "ref", "alt", "digits"))
-                if ref.shape != alt.shape or ref.shape[:2] != (len(keys), positions):
-                    raise ValueError("its arrays do not fit together")
-                if not (np.isfinite(ref).all() and np.isfinite(alt).all()):
-                    raise ValueError("a score is no number")
-                digits = None if decimals < 0 else int(decimals)
-        except IntegrityError as error:
-            self.damaged += 1
-            own = path.parent == self.folder
-            _LOG.warning("score cache: %s%s; its scores are computed again", error, " (removed)" if own else "")
-            if own:
-                path.unlink(missing_ok=True)
-            return {}
-        rows = ((row, key.tobytes()) for row, key in enumerate(keys))
-        return {key: Entry(ref[row], alt[row], digits) for row, key in rows if key in wanted}
+        """Add one block with these entries; RunError where the disk is full or the folder cannot be written to."""
+        if keys:
+            name = f"{digest[:16]}-{distance}-{hashlib.sha256(b''.join(keys)).hexdigest()[:24]}.npz"
+            _write(self.folder / name, keys, ref, alt, None, zipfile.ZIP_STORED)
 
 
 DIGITS = range(3, 8)
 """Decimals to which scores may be rounded: below, a Δ is no longer what it was; above, float32 has no more."""
 
-_AT_ONCE = 1024  # entries turned into planes at a time: bounds the memory
 
+def write_scores(path: Path, entries: Mapping[bytes, Entry], digits: int | None = None) -> None:
+    """Write entries of the score cache, at least one and none of them rounded, as one compressed block, which a cache
+    reads under a block's name (`<digest's first 16>-<distance>-….npz`).
 
-def write_packed_scores(
-    entries: Mapping[bytes, Entry], digest: str, distance: int, path: Path, digits: int | None = None
-) -> None:
-    """Write entries of the score cache into one file of plain arrays (`.npz`, no pickle).
-
-    An alternative mostly equals its reference, and neighbouring variants have the same reference, shifted. What is
-    written is therefore the reference and what the alternative differs from it by (exclusive or of the bits, or a
-    difference of whole numbers where scores are rounded); bytes of one rank stand side by side for the zip to shorten.
-    Rounded scores repeat so much that the slower LZMA pays; exact ones are half noise.
+    Rounded, they are whole numbers, and alternatives what they differ from their references by: mostly nothing.
 
     Args:
-        entries: at least one, none of them rounded; all of one distance and one model, neighbours side by side.
-        digest: of the base model.
-        distance: positions to either side.
-        path: the file.
         digits: decimals to round to; a score changes by at most half a step, a Δ by at most one. None: bit for bit.
     """
-    keys = list(entries)
-    blocks = [keys[at : at + _AT_ONCE] for at in range(0, len(keys), _AT_ONCE)]
-    arrays = {
-        "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1),
-        "planes": np.concatenate([_pack([entries[key] for key in block], digits) for block in blocks], axis=3),
-        "digest": np.array(digest),
-        "distance": np.array(distance, np.int64),
-        "digits": np.array(-1 if digits is None else digits, np.int64),
-    }
-    with atomic_write(path, "wb") as handle, zipfile.ZipFile(handle, "w") as pack:
+    ref, alt = (np.stack(one) for one in zip(*((entry.ref, entry.alt) for entry in entries.values()), strict=True))
+    if digits is not None:
+        ref, alt = (np.rint(one.astype(np.float64) * 10**digits).astype(np.int32) for one in (ref, alt))
+        alt -= ref
+    _write(path, list(entries), ref, alt, digits, zipfile.ZIP_LZMA)
+
+
+def read_scores(path: Path) -> dict[bytes, Entry]:
+    """The entries of a block; IntegrityError: it is damaged, or its arrays do not fit each other."""
+    arrays = read_npz(path, ("keys", "ref", "alt", "digits"), "base scores")
+    keys, ref, alt = arrays["keys"], arrays["ref"], arrays["alt"]
+    with one_error(f"{path} holds no base scores: it"):
+        (decimals,) = arrays["digits"].tolist()
+        digits = None if decimals == -1 else decimals
+        if (
+            (digits is not None and digits not in DIGITS)
+            or keys.dtype != np.uint8
+            or not ref.dtype == alt.dtype == (np.float32 if digits is None else np.int32)
+            or (ref.ndim, ref.shape, keys.shape) != (3, alt.shape, (len(ref), 32))
+            or not (np.isfinite(ref).all() and np.isfinite(alt).all())
+        ):
+            raise ValueError("its arrays do not fit each other, or hold what is no score")
+        if digits is not None:
+            ref, alt = ((one / 10.0**digits).astype(np.float32) for one in (ref, ref + alt))
+    return {key.tobytes(): Entry(ref[row], alt[row], digits) for row, key in enumerate(keys)}
+
+
+def _write(
+    path: Path, keys: Sequence[bytes], ref: np.ndarray, alt: np.ndarray, digits: int | None, compression: int
+) -> None:
+    rows = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
+    arrays = {"keys": rows, "ref": ref, "alt": alt, "digits": np.array([-1 if digits is None else digits])}
+    with atomic_write(path, "wb") as handle, zipfile.ZipFile(handle, "w") as block:
         for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy")  # its fixed date makes the same content the same file
-            entry.compress_type = zipfile.ZIP_DEFLATED if digits is None else zipfile.ZIP_LZMA
-            with pack.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-class PackedScores(NamedTuple):
-    """The entries of a file, and what they are of."""
-
-    entries: dict[bytes, Entry]
-    digest: str
-    distance: int
-    digits: int | None
-
-
-def unpack_scores(path: Path, cache: ScoreCache) -> int:
-    """Put a file's entries into a score cache; how many they are."""
-    found = read_packed_scores(path)
-    entries = list(found.entries.items())
-    for at in range(0, len(entries), _AT_ONCE):
-        some = entries[at : at + _AT_ONCE]
-        ref, alt = np.stack([entry.ref for _, entry in some]), np.stack([entry.alt for _, entry in some])
-        cache.write([key for key, _ in some], ref, alt, found.digest, found.distance, found.digits)
-    return len(entries)
-
-
-def read_packed_scores(path: Path) -> PackedScores:
-    """What `write_packed_scores` wrote; IntegrityError: the file is damaged, or its arrays do not fit each other."""
-    arrays = read_npz(path, ("keys", "planes", "digest", "distance", "digits"), "base scores")
-    keys, planes = arrays["keys"], arrays["planes"]
-    if any(arrays[name].shape or arrays[name].dtype != np.int64 for name in ("distance", "digits")):
-        raise IntegrityError(f"{path}: its distance and digits are no whole numbers; open its bundle again")
-    digest, distance = str(arrays["digest"]), int(arrays["distance"])
-    digits = None if int(arrays["digits"]) < 0 else int(arrays["digits"])
-    if (
-        {keys.dtype, planes.dtype} != {np.dtype(np.uint8)}
-        or keys.shape[1:] != (32,)
-        or planes.ndim != 5
-        or planes.shape[:1] + planes.shape[2:] != (4, 2, len(keys), 2 * distance + 1)
-        or (digits is not None and digits not in DIGITS)
-        or not re.fullmatch("[0-9a-f]{64}", digest)  # it becomes part of a file's name
-    ):
-        raise IntegrityError(f"{path}: its arrays do not fit each other; open its bundle again")
-    entries: dict[bytes, Entry] = {}
-    for at in range(0, len(keys), _AT_ONCE):
-        scores = _unpack(planes[:, :, :, at : at + _AT_ONCE], digits)
-        for key, (ref, alt) in zip(keys[at : at + _AT_ONCE], scores, strict=True):
-            entries[key.tobytes()] = Entry(ref, alt, digits)
-    return PackedScores(entries, digest, distance, digits)
-
-
-def _pack(entries: list[Entry], digits: int | None) -> UInt8[np.ndarray, "4 channels 2 entries positions"]:
-    """References, and what alternatives differ from them by, as numbers with few high bits, byte by byte."""
-    scores = np.stack([np.stack([entry.ref, entry.alt]) for entry in entries]).astype("<f4")
-    if digits is None:
-        bits = scores.view("<u4")
-        words = np.stack([bits[:, 0], bits[:, 0] ^ bits[:, 1]], axis=1)
-    else:
-        whole = np.rint(scores.astype(np.float64) * 10**digits).astype("<i4")
-        change = np.stack([whole[:, 0], whole[:, 1] - whole[:, 0]], axis=1)
-        # 0, -1, 1, -2 … as 0, 1, 2, 3 …: small numbers of either sign have no high bits.
-        words = ((change << 1) ^ (change >> 31)).view("<u4")
-    ordered = np.ascontiguousarray(words.transpose(3, 1, 0, 2))
-    return np.ascontiguousarray(np.moveaxis(ordered.view(np.uint8).reshape(*ordered.shape, 4), -1, 0))
-
-
-def _unpack(
-    planes: UInt8[np.ndarray, "4 channels 2 entries positions"], digits: int | None
-) -> Float32[np.ndarray, "entries 2 positions channels"]:
-    ordered = np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view("<u4")[..., 0]
-    words = np.ascontiguousarray(ordered.transpose(2, 1, 3, 0))
-    if digits is None:
-        return np.stack([words[:, 0], words[:, 0] ^ words[:, 1]], axis=1).view("<f4")
-    whole = (words >> 1).view("<i4") ^ -(words & 1).view("<i4")
-    both = np.stack([whole[:, 0], whole[:, 0] + whole[:, 1]], axis=1)
-    return (both / 10.0**digits).astype(np.float32)
+            member = zipfile.ZipInfo(f"{name}.npy")  # its fixed date makes the same content the same file
+            member.compress_type = compression
+            with block.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)

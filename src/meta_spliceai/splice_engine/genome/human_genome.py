@@ -21,7 +21,7 @@ from meta_spliceai.read_hostile import one_error
 from meta_spliceai.resources.resolve import download, find_here, mirror_addresses, mirror_folders, progress_bar
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.fasta import IndexedFasta
-from meta_spliceai.splice_engine.genome.packed import RegionFasta, SparseGenome, holds_regions, packaged_genes
+from meta_spliceai.splice_engine.genome.packed import PackagedGenes, RegionFasta, SparseGenome, holds_regions
 from meta_spliceai.splice_engine.genome.sequence import (
     CHROMOSOME_LENGTHS,
     GRCH37,
@@ -103,7 +103,7 @@ def human_genome(build: str, genome: str | Path = AUTO) -> SequenceSource:
     if str(genome) == REGIONS:
         return RegionFasta(resources.resolve_file(_REGIONS.name, _REGION_FILES[build]), build)
     if str(genome) == PACKAGED_GENES:
-        return packaged_genes(build)
+        return PackagedGenes(build)
     if str(genome) != AUTO:
         path = Path(genome)
     elif (whole := whole_genome(build)) is not None:

@@ -208,7 +208,7 @@ class SparseGenome(PackedGenome):
             _write(file, kept, {contig: found[-1][1] for contig, found in stretches.items()}, codes)
             super().__init__(file, name, build, "", sparse=True)
         places = sorted((contig, [*map(tuple, found.T.tolist())]) for contig, found in self._stretches.items())
-        content = f"{hashlib.sha256(self._codes).hexdigest()} {places}"
+        content = f"{hashlib.sha256(self._codes.data).hexdigest()} {places}"
         self.digest = hashlib.sha256(f"{build} {hashlib.sha256(content.encode()).hexdigest()}".encode()).hexdigest()
         check_lengths(self.contigs(), build, name, whole=False)
 
@@ -229,13 +229,15 @@ class RegionFasta(SparseGenome):
         super().__init__(str(path), build, sha256_file(Path(path)), lambda: _records(Path(path)))
 
 
-def packaged_genes(build: str = GRCH37) -> SparseGenome:
+class PackagedGenes(SparseGenome):
     """The packaged genes with known coordinates as a genome in GRCh37, N between them: real sequence without a
     download; InputError for another build."""
-    if build_name(build) != GRCH37:
-        raise InputError(f"the packaged genes are sequence of GRCh37, not of {build}; use build=GRCh37 for them")
-    key = PACKAGED.file(SEQUENCE_FILE).sha256[:16] + PACKAGED.file(PLACES_FILE).sha256[:16]
-    return SparseGenome("packaged genes", GRCH37, key, _packaged_records)
+
+    def __init__(self, build: str = GRCH37) -> None:
+        if build_name(build) != GRCH37:
+            raise InputError(f"the packaged genes are sequence of GRCh37, not of {build}; use build=GRCh37 for them")
+        key = PACKAGED.file(SEQUENCE_FILE).sha256[:16] + PACKAGED.file(PLACES_FILE).sha256[:16]
+        super().__init__("packaged genes", GRCH37, key, _packaged_records)
 
 
 def packaged_transcripts() -> Iterator[tuple[int, dict[str, Any], UInt8[np.ndarray, " bases"]]]:
