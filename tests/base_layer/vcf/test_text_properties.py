@@ -79,6 +79,7 @@ def test_blocks_end_where_the_records_say_and_not_where_a_piece_does(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "BLOCK_RECORDS", most)
         patch.setattr(text, "BLOCK_BYTES", bytes_most)
+        patch.setattr(text, "_LOOKED_AT", 1)
         found = list(TextVariants(in_pieces(whole, size), "in.vcf").blocks())
         again = TextVariants([whole], "in.vcf")
         again.rows = (row for row in again.rows)  # as a piece of the input puts others in their place

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from urllib.parse import quote
 
 import numpy as np
@@ -24,13 +24,11 @@ LONGEST_RECORD = "META_SPLICEAI_LONGEST_RECORD", 2**26
 LARGEST_HEADER = 2**25
 """Bytes of a header; those of 3,000 contigs and 500,000 samples have a fifth of it."""
 MOST_HEADER_LINES = 500_000
-HEADER_TOO_LARGE = (
-    f"the header has more than {LARGEST_HEADER:,} bytes or {MOST_HEADER_LINES:,} lines; take out what is not needed, "
-    "for example with 'bcftools annotate -x'"
-)
 BLOCK_RECORDS = 1000
 BLOCK_BYTES = 1 << 25
-"""What is scored together has so many records, or takes so many bytes, at most."""
+"""What is scored together has so many records, or takes so many bytes and up to _LOOKED_AT records more."""
+_LOOKED_AT = 50
+"""Records after which a block's bytes are counted."""
 MOST_ALTERNATIVES = 2**16 - 2
 """Alternative alleles of a record: as many as a BCF can hold beside the reference."""
 
@@ -89,11 +87,11 @@ def _key(entry: bytes) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Records that follow one another: their lines, and the numbers of these."""
+    """Records that are scored together: their lines, and the numbers of these."""
 
     variants: TextVariants
     raws: list[bytes]
-    numbers: Sequence[int]
+    numbers: list[int]
 
     def __len__(self) -> int:
         return len(self.raws)
@@ -126,7 +124,6 @@ class TextVariants:
 
     Attributes:
         header: the header's lines as they stand in the file, the column line last.
-        first: number of the first record's line, 1-based.
         rows: lines of records that are still to be read; fewer may be put in their place.
         width: columns.
     """
@@ -134,44 +131,39 @@ class TextVariants:
     def __init__(self, chunks: Iterable[bytes], name: str, binary: bool = False) -> None:
         self.name = name
         self.binary = binary
-        self._lists = split_lines(chunks, name)
-        self.header = self._read_header()
-        self.first = len(self.header) + 1
+        lines = chain.from_iterable(split_lines(chunks, name))
+        self.header = self._read_header(lines)
         self.width = self.header[-1].count(b"\t") + 1
-        self.rows: Iterator[Line] = enumerate(chain.from_iterable(self._lists), start=self.first)
-        self._all = self.rows
+        self.rows: Iterator[Line] = enumerate(lines, start=len(self.header) + 1)
 
-    def _read_header(self) -> list[bytes]:
+    def _read_header(self, lines: Iterator[bytes]) -> list[bytes]:
         header: list[bytes] = []
         held = 0
-        for lines in self._lists:
-            for place, line in enumerate(lines):
-                header.append(line)
-                held += len(line)
-                self._check_header(line, len(header), held)
-                if not line.startswith(b"##"):
-                    self._lists = chain([lines[place + 1 :]], self._lists)
-                    return header
+        for line in lines:
+            header.append(line)
+            held += len(line)
+            where = f"{self.name}, line {len(header)}"
+            if held > LARGEST_HEADER or len(header) > MOST_HEADER_LINES:
+                raise InputError(
+                    f"{where}: the header has more than {LARGEST_HEADER:,} bytes or {MOST_HEADER_LINES:,} lines; take "
+                    "out what is not needed, for example with 'bcftools annotate -x'"
+                )
+            if len(header) == 1 and not line.startswith(b"##fileformat=VCF"):
+                raise InputError(
+                    f"{self.name} has no VCF header: line 1 is '{line[:40].decode('latin-1').rstrip()}', expected "
+                    "'##fileformat=VCFv4.x'; give a VCF with its header, a bgzipped VCF or a BCF"
+                )
+            if line.startswith(b"##"):
+                continue
+            if line.rstrip(b"\r\n").split(b"\t")[: len(COLUMNS)] != list(COLUMNS):
+                raise InputError(
+                    f"{where}: the header must end with the line of column names ({b' '.join(COLUMNS).decode()}, "
+                    "tab-separated) before the first record"
+                )
+            return header
         if not header:
-            raise InputError(f"{self.name} is empty; expected a VCF")
+            raise InputError(f"{self.name} is empty; expected a VCF or BCF")
         raise InputError(f"{self.name} ends within its header (no #CHROM line); the file is truncated")
-
-    def _check_header(self, line: bytes, number: int, held: int) -> None:
-        """Refuse what is no line of a header; `held`: bytes up to its end."""
-        if held > LARGEST_HEADER or number > MOST_HEADER_LINES:
-            raise InputError(f"{self.name}, line {number}: {HEADER_TOO_LARGE}")
-        if number == 1 and not line.startswith(b"##fileformat=VCF"):
-            shown = line[:40].decode("latin-1").rstrip()
-            raise InputError(
-                f"{self.name} has no VCF header: line 1 is '{shown}', expected '##fileformat=VCFv4.x'; "
-                "give a VCF with its header, a bgzipped VCF or a BCF"
-            )
-        if not line.startswith(b"##") and line.rstrip(b"\r\n").split(b"\t")[: len(COLUMNS)] != list(COLUMNS):
-            wanted = b" ".join(COLUMNS).decode()
-            raise InputError(
-                f"{self.name}, line {number}: the header must end with the line of column names ({wanted}, "
-                "tab-separated) before the first record"
-            )
 
     def __iter__(self) -> Iterator[TextRecord]:
         return (self.record(line, number) for number, line in self.rows)
@@ -193,34 +185,14 @@ class TextVariants:
 
     def blocks(self) -> Iterator[Block]:
         """Records in blocks; where a block ends depends on the records alone."""
-        if self.rows is not self._all:
-            yield from self._blocks_of(self.rows)
-            return
-        held: list[bytes] = []
-        first = self.first
-        for lines in self._lists:
-            held += lines
-            begin = 0
-            while begin < len(held):
-                sizes = np.cumsum([len(raw) for raw in held[begin : begin + BLOCK_RECORDS]])
-                end = begin + min(BLOCK_RECORDS, int(np.searchsorted(sizes, BLOCK_BYTES)) + 1)
-                if end > len(held):
-                    break
-                yield Block(self, held[begin:end], range(first + begin, first + end))
-                begin = end
-            first += begin
-            del held[:begin]
-        if held:
-            yield Block(self, held, range(first, first + len(held)))
-
-    def _blocks_of(self, rows: Iterator[Line]) -> Iterator[Block]:
         raws: list[bytes] = []
         numbers: list[int] = []
         size = 0
-        for number, raw in rows:
-            raws.append(raw)
-            numbers.append(number)
-            size += len(raw)
+        while some := list(islice(self.rows, min(_LOOKED_AT, BLOCK_RECORDS - len(raws)))):
+            some_numbers, some_raws = zip(*some, strict=True)
+            numbers += some_numbers
+            raws += some_raws
+            size += sum(map(len, some_raws))
             if len(raws) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
                 yield Block(self, raws, numbers)
                 raws, numbers, size = [], [], 0
