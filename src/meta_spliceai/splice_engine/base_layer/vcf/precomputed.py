@@ -1,10 +1,9 @@
 """Precomputed scores: published tables, looked up instead of running the networks.
 
 A table is a VCF, bgzipped and with its tabix index (.tbi), whose INFO holds entries of the form that `score` writes:
-Illumina's tables of every substitution and short indel, or an output of `score` itself. Variants come in ascending
-order and mostly not side by side, so that a look-up goes to the one or two compressed blocks of 64 KiB that hold its
-place: the index says where 16,384 bases begin, and among the blocks in between the right one is guessed from how many
-bases the last ones held.
+Illumina's tables of every substitution and short indel, or an output of `score` itself. The index says where each
+16,384 bases begin, which for Illumina's tables is some eighty compressed blocks; among these the right one is found by
+bisection, for which the first bytes of a block are unpacked. (htslib unpacks from the beginning of the stretch.)
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,15 +38,13 @@ CHECKED_BEFORE_STOPPING = 100
 _MOST_CHECKED = 1000
 """Places whose reference base is compared with the variant's."""
 _STATISTICS = 37450
-"""Number of the bin that holds no places."""
+"""Number of the index's bin that holds no places."""
 _WINDOW = 14
 """A tabix index has a place for each 2**14 bases."""
+_NOWHERE = 2**60
+"""Stands for the position of another contig's record, so that bisection finds it behind all of one contig's."""
 _NEAR = 1500
 """Bytes that are searched from end to end rather than halved again."""
-_KEPT_BLOCKS = 64
-_KEPT_ENDS = 4096
-_BLOCK = 0xFF00
-"""Bytes of text in a block as bgzip writes it."""
 _LONGEST_STRETCH = 2**24
 """Bytes of the lines at one position; there are a few hundred."""
 _HEAD = struct.Struct("<4s6x6sH")
@@ -93,9 +91,8 @@ class ScoreTable:
         self._contigs = _read_index(index)
         self._lines = lru_cache(maxsize=1)(self._read_lines)
         self._blocks = lru_cache(maxsize=1)(self._find_blocks)
-        self._ends = lru_cache(maxsize=_KEPT_ENDS)(self._read_ends)
-        self._text = lru_cache(maxsize=_KEPT_BLOCKS)(self._unpack)
-        self._bases_a_block = 500
+        self._first = lru_cache(maxsize=4096)(self._read_first)
+        self._text = lru_cache(maxsize=4)(self._unpack)
         self._held: tuple[bytes, int, int, bytes] = b"", 0, 0, b""
         self._bases: dict[tuple[str, int], bool] = {}
 
@@ -135,9 +132,12 @@ class ScoreTable:
         name, first, last, text = self._held
         if name != contig.name or not first < pos < last:
             text = self._text_around(contig, pos)
-            first, last = self._held[1:3]
         start = b"\n%b\t%d\t" % (contig.name, pos)
-        at = text.find(start, *_near(text, contig.name, pos, (pos - first) / max(last - first, 1)))
+        begins = range(0, len(text), _NEAR)
+        behind = bisect_left(begins, pos, key=lambda begin: _place(text, begin, contig.name))
+        line_end = text.find(b"\n", begins[behind]) if behind < len(begins) else -1
+        end = line_end + len(start) if line_end >= 0 else len(text)
+        at = text.find(start, begins[max(behind - 1, 0)] if begins else 0, end)
         found = []
         while at >= 0:
             end = text.find(b"\n", at + 1)
@@ -162,35 +162,17 @@ class ScoreTable:
         number = (pos - 1) >> _WINDOW
         if number >= len(contig.windows) or not contig.windows[number]:
             return b""
-        skipped = int(contig.windows[number]) & 0xFFFF
         blocks = self._blocks(contig, number)
-        low, high = 0, len(blocks) - 1
-        at = int(skipped / _BLOCK + (pos - 1 - (number << _WINDOW)) / self._bases_a_block)
-        while low < high:  # find the last block whose first line stands before the position
-            at = min(max(at, low), high)
-            first, last = self._ends(blocks[at], contig.name)
-            if at == 0 or (first is not None and first < pos):
-                low = at
-                if last is None or last >= pos:
-                    break
-                at += max(1, int((pos - last) / self._bases_a_block))
-            else:
-                high = at - 1
-                at -= 1 if first is None else max(1, int((first - pos) / self._bases_a_block))
-        text, following = self._text(blocks[low])
-        text = b"\n" + text[skipped:] if low == 0 else text[text.find(b"\n") :]
-        while following < len(self._bytes):
-            line = _last_line(text)
-            here = _place(line, contig.name) if line else 0
-            if here is None or here > pos:
-                break
+        # What stands in the first block may be another contig's.
+        at = bisect_left(blocks, pos, lo=1, key=lambda block: self._first(block, contig.name)) - 1
+        text, following = self._text(blocks[at])
+        text = b"\n" + text[int(contig.windows[number]) & 0xFFFF :] if at == 0 else text[text.find(b"\n") :]
+        while (last := _last_place(text, contig.name)) <= pos and following < len(self._bytes):
             more, following = self._text(following)
             text += more
             if len(text) > _LONGEST_STRETCH:
                 raise IntegrityError(f"{self.path}, {pos}: too many records at one place, or a line without an end")
-        first, last = _ends_of(text, contig.name)
-        known = first is not None and last is not None
-        self._held = (contig.name, first or 0, last or 0, text) if known else (b"", 0, 0, b"")
+        self._held = contig.name, _place(text, 0, contig.name), last if last < _NOWHERE else 0, text
         return text
 
     def _find_blocks(self, contig: _Contig, number: int) -> list[int]:
@@ -213,12 +195,18 @@ class ScoreTable:
             raise IntegrityError(f"{self.path}: no compressed block where its index has one; index it anew")
         return int(size) + 1
 
-    def _read_ends(self, start: int, name: bytes) -> tuple[int | None, int | None]:
-        """Positions of the first and the last line that begin in a block; None as for `_place`."""
-        first, last = _ends_of(self._text(start)[0], name)
-        if first is not None and last is not None and last > first:
-            self._bases_a_block = last - first
-        return first, last
+    def _read_first(self, start: int, name: bytes) -> int:
+        """Position of the first line that begins in a block or behind it; _NOWHERE where that is another contig's."""
+        while start < len(self._bytes):
+            end = start + self._size(start)
+            text = bgzf.beginning(self._bytes[start:end], str(self.path))
+            if 0 <= text.find(b"\n") < len(text) - len(name) - 20:
+                return _place(text, 0, name)
+            text, end = self._unpack(start)
+            if b"\n" in text[:-1]:
+                return _place(text + self._unpack(end)[0] if end < len(self._bytes) else text, 0, name)
+            start = end
+        return _NOWHERE
 
     def _unpack(self, start: int) -> tuple[bytes, int]:
         """A block's text, and where the next block begins."""
@@ -226,45 +214,20 @@ class ScoreTable:
         return bgzf.inflate(self._bytes[start:end], str(self.path)), end
 
 
-def _place(line: bytes, name: bytes) -> int | None:
-    """Position of the record that a text begins with; None where it is another contig's, or not whole."""
-    chrom, _, rest = line[: len(name) + 20].partition(b"\t")
+def _place(text: bytes, begin: int, name: bytes) -> int:
+    """Position of the first record behind a line end, from a place in a text on; _NOWHERE where there is none, or it is
+    another contig's, or its position is not whole."""
+    line = text.find(b"\n", begin) + 1
+    chrom, _, rest = text[line : line + len(name) + 20].partition(b"\t")
     digits, tab, _ = rest.partition(b"\t")
-    return int(digits) if chrom == name and tab and digits.isdigit() else None
+    return int(digits) if line and chrom == name and tab and digits.isdigit() else _NOWHERE
 
 
-def _ends_of(text: bytes, name: bytes) -> tuple[int | None, int | None]:
-    """Positions of the first and the last line that begin behind a line end; None as for `_place`."""
-    start = text.find(b"\n") + 1
-    return _place(text[start : start + len(name) + 20], name) if start else None, _place(_last_line(text), name)
-
-
-def _near(text: bytes, name: bytes, pos: int, share: float) -> tuple[int, int]:
-    """Between which bytes the first record at a position begins, if there is one; records stand in order.
-
-    Args:
-        share: of the text that should stand before it, if records lay evenly.
-    """
-    low, high = 0, len(text)
-    guess = int(len(text) * min(max(share, 0), 1))
-    tried = [guess + _NEAR // 2, guess - _NEAR // 2]
-    while high - low > _NEAR:
-        middle = min(max(tried.pop(), low), high) if tried else (low + high) // 2
-        line_end = text.find(b"\n", middle, high)
-        here = None if line_end < 0 else _place(text[line_end + 1 : line_end + len(name) + 20], name)
-        if here is None or here >= pos:
-            high = middle
-        else:
-            low = line_end
-    line_end = text.find(b"\n", high)
-    return low, line_end + len(name) + 20 if line_end >= 0 else len(text)
-
-
-def _last_line(text: bytes) -> bytes:
-    """The last whole line that begins behind a line end; empty where there is none."""
+def _last_place(text: bytes, name: bytes) -> int:
+    """Position of the last whole line behind a line end; 0 where there is none."""
     end = text.rfind(b"\n")
-    start = text.rfind(b"\n", 0, max(end, 0)) + 1
-    return text[start : end + 1] if start else b""
+    begin = text.rfind(b"\n", 0, max(end, 0))
+    return _place(text, begin, name) if begin >= 0 else 0
 
 
 def _check_kind(path: Path, header: Sequence[bytes], info: InfoField, model: BaseModel, asked: dict[str, str]) -> None:
