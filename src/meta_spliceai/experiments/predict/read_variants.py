@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ NO_STRAND = "no strand: give it in the table, or genes with --annotation"
 OTHER_GENE = "the gene named is not there in the annotation"
 OTHER_STRAND = "no gene there on the strand given"
 
+_POSITION = "[1-9][0-9]{0,11}"
 _VCF = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 
 
@@ -68,26 +70,20 @@ class TableVariants:
         self.rows = self._read(path)
         _, names = next(self.rows, (0, []))
         self.columns = [name.strip() for name in names]
-        if self.columns and self.columns[0].startswith("##fileformat=VCF"):
-            raise InputError(f"{path} is a VCF, whose name must end in {', '.join(_VCF)}; rename it")
-        if names and names[0].startswith("PAR1"):
-            raise InputError(f"{path} is a Parquet file; give the variants as a VCF, or as TSV or CSV")
-        missing = [name for name in NEEDED if name not in self.columns]
-        if missing:
-            if not names:
-                raise InputError(f"{path} is empty; a table begins with a line that names its columns")
-            raise InputError(f"{path}: column {', '.join(missing)} missing; found {', '.join(self.columns)}")
-        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
-        if twice:
+        if missing := [name for name in NEEDED if name not in self.columns]:
+            found = ", ".join(self.columns) or "nothing"
+            raise InputError(
+                f"{path} is read as a table, as its name ends in none of {', '.join(_VCF)}: column "
+                f"{', '.join(missing)} missing; found {found}"
+            )
+        if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
             raise InputError(f"{path}: column {', '.join(twice)} stands more than once; leave one of them")
 
     def _read(self, path: Path) -> Iterator[Row]:
         csv.field_size_limit(LONGEST_LINE)
         lines = text_lines(path, LARGEST_TABLE)
         with one_error(f"{path}, read as a table,"):
-            first = next(lines, None)
-            if first is None:
-                return
+            first = next(lines, "")
             form: dict[str, Any] = {"delimiter": "\t" if "\t" in first else ",", "strict": True}
             yield 1, next(csv.reader([first], **form), [])
             reader = csv.reader((f"{line}\n" for line in lines), **form)
@@ -105,40 +101,19 @@ class TableVariants:
 
     def blocks(self) -> Iterator[TableBlock]:
         """Rows in blocks."""
-        held: list[Row] = []
-        for row in self.rows:
-            held.append(row)
-            if len(held) >= BLOCK_RECORDS:
-                yield TableBlock(self, held)
-                held = []
-        if held:
-            yield TableBlock(self, held)
+        while rows := list(islice(self.rows, BLOCK_RECORDS)):
+            yield TableBlock(self, rows)
 
     def frame(self, block: TableBlock, first: int) -> pd.DataFrame:
         """The rows' alleles, numbered from `first` on."""
-        numbers, index = [number for number, _ in block.rows], pd.RangeIndex(first, first + len(block))
         for number, fields in block.rows:
             if len(fields) != len(self.columns):
                 raise InputError(
                     f"{self.name}, line {number}: {len(fields)} fields where the header has {len(self.columns)} columns"
                 )
+        index = pd.RangeIndex(first, first + len(block))
         frame = pd.DataFrame([fields for _, fields in block.rows], columns=self.columns, index=index, dtype=str)
-        for name in OPTIONAL:
-            if name not in frame:
-                frame[name] = ""
-        frame["strand"] = frame["strand"].replace(".", "")
-        for name in ("pos", *SITES):
-            if name in frame:
-                bad = ~frame[name].str.fullmatch(_POSITION if name == "pos" else f"({_POSITION})?")
-                if bad.any():
-                    place = int(bad.to_numpy().argmax())
-                    allowed = "1-based" if name == "pos" else "1-based, or nothing"
-                    raise InputError(
-                        f"{self.name}, line {numbers[place]}: {name} {shown(str(frame[name].iloc[place]))} is no "
-                        f"position (a whole number, {allowed}, at most 12 digits)"
-                    )
-        frame["pos"] = frame["pos"].astype("int64")
-        return frame
+        return _checked(frame, [f"{self.name}, line {number}" for number, _ in block.rows])
 
 
 Variants = TextVariants | TableVariants
@@ -199,29 +174,61 @@ def usable_alleles(
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
         raise InputError(f"{where}: column {', '.join(missing)} missing" if missing else f"{where} holds no variant")
-    alleles = table.reset_index(drop=True)
-    for name in ("pos", *(site for site in SITES if site in table)):
-        numbers = pd.to_numeric(alleles[name], errors="coerce")
-        good = (numbers >= 1) & (numbers % 1 == 0)
-        if name != "pos":
-            good |= alleles[name].isna() | (alleles[name].astype(str).str.strip() == "")
-        if not good.all():
-            place = int(good.to_numpy().argmin())
-            value = shown(alleles[name].iloc[place])
-            raise InputError(f"{where}, row {place + 1}: {name} {value} is no position (a whole number, 1-based)")
-        alleles[name] = numbers.astype("Int64")
-    alleles["pos"] = alleles["pos"].astype("int64")
-    for name in ("chrom", "ref", "alt", *OPTIONAL):
-        alleles[name] = alleles[name].fillna("").astype(str) if name in alleles else ""
-    alleles["strand"] = alleles["strand"].replace(".", "")
+    known = [name for name in (*NEEDED, *OPTIONAL, *SITES) if name in table]
+    alleles = table.reset_index(drop=True).assign(**{name: table[name].map(_as_text).to_numpy() for name in known})
+    alleles = _checked(alleles, [f"{where}, row {row + 1}" for row in range(len(table))])
+    for site in SITES:
+        if site in alleles:
+            alleles[site] = _numbers(alleles[site])
     return _with_reasons(alleles, annotation, where)
+
+
+def _as_text(value: Any) -> str:
+    """A cell as it would stand in a file."""
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _numbers(text: pd.Series) -> pd.Series:
+    return pd.to_numeric(text.replace("", pd.NA)).astype("Int64")
+
+
+def _checked(alleles: pd.DataFrame, places: Sequence[str]) -> pd.DataFrame:
+    """Rows of text with all columns, positions as numbers.
+
+    Args:
+        places: where each row stands, for messages.
+
+    Raises:
+        InputError: a position that is none, a strand that is neither + nor -.
+    """
+    for name in OPTIONAL:
+        if name not in alleles:
+            alleles[name] = ""
+    alleles["strand"] = alleles["strand"].replace(".", "")
+    allowed = {
+        "pos": (_POSITION, "position (a whole number, 1-based, at most 12 digits)"),
+        "strand": ("[+-]?", "strand: + or -"),
+    }
+    allowed |= dict.fromkeys(SITES, (f"({_POSITION})?", "position (a whole number, 1-based) or nothing"))
+    for name, (pattern, what) in allowed.items():
+        if name in alleles:
+            good = alleles[name].str.fullmatch(pattern).to_numpy(dtype=bool)
+            if not good.all():
+                place = int(good.argmin())
+                raise InputError(f"{places[place]}: {name} {shown(alleles[name].iloc[place])} is no {what}")
+    alleles["pos"] = alleles["pos"].astype("int64")
+    return alleles
 
 
 def _with_reasons(
     alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    alleles["reason"] = [str(_reason_of(ref, alt)) for ref, alt in zip(alleles["ref"], alleles["alt"], strict=True)]
-    _find_strands(alleles, annotation, where)
+    columns = [alleles[name] for name in ("chrom", "pos", "ref", "alt", "strand", "gene")]
+    told = [_gene_of(annotation, *row) for row in zip(*columns, strict=True)]
+    for place, name in enumerate(("strand", "gene", "reason")):
+        alleles[name] = [values[place] for values in told]
     good = alleles[alleles["reason"] == ""]
     frame = good[["chrom", "pos", "ref", "alt", "strand", "gene"]].assign(
         ref=good["ref"].str.upper(),
@@ -233,56 +240,36 @@ def _with_reasons(
         group=good["gene"],
         row=good.index,
     )
-    for site in SITES:
-        if site in good:
-            frame[site] = pd.to_numeric(good[site].replace("", pd.NA)).astype("Int64")
-    return alleles, as_variant_table(frame, where)
+    return alleles, as_variant_table(
+        frame.assign(**{site: _numbers(good[site]) for site in SITES if site in good}), where
+    )
 
 
 def _reason_of(ref: str, alt: str) -> str:
     """Why an allele cannot be predicted whatever the gene, in the words of `score`; or ""."""
     if alt == ".":
-        return Reason.NO_ALTERNATIVE
+        return str(Reason.NO_ALTERNATIVE)
     if not re.fullmatch("[ACGT]+", ref, re.IGNORECASE):
-        return Reason.BAD_REFERENCE
+        return str(Reason.BAD_REFERENCE)
     if reason := reason_of_allele(alt):
-        return reason
+        return str(reason)
     if "N" in alt.upper():
-        return Reason.BAD_ALLELE
+        return str(Reason.BAD_ALLELE)
     return SAME if ref.upper() == alt.upper() else ""
 
 
-def _find_strands(alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str) -> None:
-    """Fill in strand, gene and, where there is none of them, the reason.
-
-    Raises:
-        InputError: a strand that is neither + nor -.
-    """
-    wrong = alleles.index[~alleles["strand"].isin(("+", "-", ""))]
-    if len(wrong):
-        value = alleles["strand"][wrong[0]]
-        raise InputError(f"{where}, row {wrong[0] + 1} (without the header): strand {shown(value)} is neither + nor -")
-    found = [
-        (strand, gene, reason) if reason else _gene_of(chrom, int(pos), strand, gene, annotation)
-        for chrom, pos, strand, gene, reason in zip(
-            *(alleles[name] for name in ("chrom", "pos", "strand", "gene", "reason")), strict=True
-        )
-    ]
-    for place, name in enumerate(("strand", "gene", "reason")):
-        alleles[name] = [values[place] for values in found]
-
-
-def _gene_of(chrom: str, pos: int, strand: str, gene: str, annotation: GeneAnnotation | None) -> tuple[str, str, str]:
-    """Strand, gene, and the reason why they are not known (empty where they are)."""
+def _gene_of(
+    annotation: GeneAnnotation | None, chrom: str, pos: int, ref: str, alt: str, strand: str, gene: str
+) -> tuple[str, str, str]:
+    """Strand, gene, and the reason why the allele cannot be predicted (empty where it can)."""
+    if reason := _reason_of(ref, alt):
+        return strand, gene, reason
     if annotation is None:
         return strand, gene, "" if strand else NO_STRAND
-    exon = find_tested_exon(annotation, chrom, pos, gene, strand)
+    exon = find_tested_exon(annotation, chrom, int(pos), gene, strand)
     if isinstance(exon, str):
         elsewhere = strand and annotation.overlapping(chrom, pos)
         return strand, gene, OTHER_STRAND if elsewhere else str(Reason.NOT_IN_GENE) if exon == NO_GENE else exon
     if gene not in ("", exon.gene.name):
         return strand, gene, OTHER_GENE
     return exon.gene.strand, exon.gene.name, ""
-
-
-_POSITION = "[1-9][0-9]{0,11}"
