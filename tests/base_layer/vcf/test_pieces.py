@@ -140,7 +140,7 @@ def test_a_piece_that_is_missing_doubled_or_foreign_is_named(
         merge_vcfs(out, [*made[:3], variants])
     other = write_vcf(("chr1", 1500, sequence[1499], "N"), name="other.vcf")
     foreign = scored(other, tmp_path / "foreign.vcf", Cut(shard=(4, 4)), make_scorer())
-    with pytest.raises(InputError, match=r"foreign\.vcf is a piece of another run than .*its input is another"):
+    with pytest.raises(InputError, match=r"foreign\.vcf is a piece of another input than"):
         merge_vcfs(out, [*made[:3], foreign])
     otherwise = scored(variants, tmp_path / "otherwise.vcf", Cut(shard=(4, 4)), make_scorer(strict=True))
     with pytest.raises(InputError, match=r"otherwise\.vcf is a piece of another run .*it says"):

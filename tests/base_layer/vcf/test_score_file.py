@@ -359,7 +359,7 @@ def test_resume_refuses_another_input(
 ) -> None:
     _, out = interrupted
     other = write_vcf(*snvs(sequence, 60, seed=5), name="other.vcf")
-    with pytest.raises(InputError, match="not what the interrupted run read: its first 40 records differ"):
+    with pytest.raises(InputError, match="does not begin with the 40 records that the interrupted run read"):
         run(other, out, make_scorer(), resume=True)
     shorter = write_vcf(*snvs(sequence, 30), name="shorter.vcf")
     with pytest.raises(InputError, match=r"shorter\.vcf"):
@@ -377,7 +377,7 @@ def test_resume_refuses_a_partial_file_that_shrank(interrupted: tuple[Path, Path
     path, out = interrupted
     partial = out.with_name("out.partial")
     partial.write_bytes(partial.read_bytes()[:-10])
-    with pytest.raises(RunError, match="bytes where"):
+    with pytest.raises(RunError, match="is shorter than"):
         run(path, out, make_scorer(), resume=True)
 
 
@@ -424,7 +424,7 @@ def test_a_full_disk_keeps_what_was_written_and_says_how_to_go_on(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"no space left on the disk.*out\.partial.*--resume"):
+    with pytest.raises(RunError, match=r"No space left on device.*out\.partial.*--resume"):
         run(path, out, make_scorer())
     assert not out.exists()
     monkeypatch.setattr(os, "fsync", real)

@@ -31,7 +31,9 @@ def test_a_full_disk_keeps_the_blocks_and_says_how_to_go_on(
         account = Account({})
         unfinished.begin(account, b"header\n")
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(RunError, match=r"kept in out\.vcf\.partial.*free some space.*--resume"):
+        with pytest.raises(
+            RunError, match=r"No space left on device.*kept in out\.vcf\.partial.*free some space.*--resume"
+        ):
             unfinished.append(b"block\n", account)
         monkeypatch.undo()
     with Unfinished(tmp_path / "out.vcf") as unfinished:

@@ -23,7 +23,6 @@ from meta_spliceai.experiments.execute.queue import Answer, Executor
 from meta_spliceai.experiments.predict.output_files import TABLE_SUFFIXES, VCF_SUFFIXES, merge_pieces
 from meta_spliceai.experiments.run.callback import Callback
 from meta_spliceai.files import atomic_write, sha256_file
-from meta_spliceai.read_hostile import one_error
 
 PASSED_ON = ("META_SPLICEAI_", "OMP_NUM_THREADS", "PYTHONPATH")
 """Beginnings of environment variables that a piece gets from here; its machine has the others."""
@@ -94,16 +93,12 @@ def run_in_pieces(
     if place.executor == "local":
         raise unknown_value("executor", place.executor, ("ray", "slurm"), where="--executor")
     folder = out.absolute().with_name(f"{out.name}.pieces")
-    made_by = {"arguments": [*arguments], "of": count, "input": sha256_file(source), "version": __version__}
+    made_by = json.dumps({"arguments": [*arguments], "of": count, "input": sha256_file(source), "version": __version__})
     settings = folder / "pieces.json"
-    held = None
-    if settings.is_file():
-        with one_error(settings, f"delete {folder}"):
-            held = json.loads(settings.read_text(encoding="utf-8"))
-    if held not in (None, made_by):
+    if settings.is_file() and settings.read_text(encoding="utf-8") != made_by:
         raise InputError(f"{folder} holds pieces of another command or input; delete it, or name another output")
     with atomic_write(settings) as handle:
-        json.dump(made_by, handle)
+        handle.write(made_by)
     name = out.name.lower()
     suffix = next((one for one in (*VCF_SUFFIXES, *TABLE_SUFFIXES) if name.endswith(one)), ".vcf.gz")  # of a BCF
     environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}

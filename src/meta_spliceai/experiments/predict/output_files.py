@@ -6,23 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from csv import reader
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.files import TABLE_SUFFIXES, atomic_write, sha256_file, whole_file
 from meta_spliceai.read_hostile import one_error
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import (
-    Part,
-    Piece,
-    in_order,
-    merge_vcfs,
-    require_content,
-    require_count,
-)
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import Part, Piece, in_order, merge_vcfs
 from meta_spliceai.splice_engine.variants.external_scores import require_scores
 
 VCF_SUFFIXES = (".vcf", ".vcf.gz")
@@ -93,35 +88,48 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
         if path.suffix.lower() != out.suffix.lower():
             raise InputError(f"{path} is no {out.suffix}, as {out} is; pieces and output have one format")
     cards = {path: _card_and_piece(path) for path in pieces}
-    parts = []
-    for path, (card, said) in cards.items():
-        parts.append(Part(path, Piece.read(said["line"], card_of(path)), [json.dumps(card), _head_of(path)]))
-    tables: list[tuple[Path, int]] = []
-    predicted, from_tools = 0, Counter[str]()
-    for part, expected in in_order(parts):
-        piece = cards[part.path][1]
-        require_count(part.path, piece["records"], expected)
-        require_content(part.path, sha256_file(part.path), piece["sha256"])
-        tables.append((part.path, piece["rows"]))
-        predicted += piece["predicted"]
-        from_tools.update(piece["from_tools"])
+    ordered = in_order(
+        [
+            Part(path, Piece.read(made.line, card_of(path)), [json.dumps(card), _head_of(path)])
+            for path, (card, made) in cards.items()
+        ]
+    )
+    rows, predicted, from_tools = 0, 0, Counter[str]()
+    for part in ordered:
+        made = cards[part.path][1]
+        part.require(made.records, sha256_file(part.path))
+        rows += made.rows
+        predicted += made.predicted
+        from_tools.update(made.from_tools)
     require_scores(from_tools, predicted)
     if name.endswith(".parquet"):
         from pyarrow import parquet
 
-        write_parquet(out, parquet.read_schema(tables[0][0]), chain.from_iterable(_batches(path) for path, _ in tables))
+        schema = parquet.read_schema(ordered[0].path)
+        write_parquet(out, schema, chain.from_iterable(_batches(part.path) for part in ordered))
     else:
         with atomic_write(out, "wb") as sink:
-            sink.write(parts[0].common[-1].encode())
-            for path, _ in tables:
-                with path.open("rb") as stream:
-                    next(stream)
+            for part in ordered:
+                with part.path.open("rb") as stream:
+                    head = next(stream)
+                    sink.write(head if part is ordered[0] else b"")
                     sink.writelines(stream)
-    write_card(out, cards[tables[0][0]][0])
-    return sum(count for _, count in tables), "rows"
+    write_card(out, cards[ordered[0].path][0])
+    return rows, "rows"
 
 
-def _card_and_piece(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+@dataclass(frozen=True)
+class PieceOfTable:
+    """What the card of a piece says of it: the line of a header (see `pieces.Piece`), and counts."""
+
+    line: str
+    records: int
+    rows: int
+    predicted: int
+    from_tools: dict[str, int]
+
+
+def _card_and_piece(path: Path) -> tuple[dict[str, Any], PieceOfTable]:
     """The card of a file's model, and what it says of the piece.
 
     Raises:
@@ -133,15 +141,9 @@ def _card_and_piece(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"{path} has no {file.name} beside it, which says what piece it is; keep them together")
     with one_error(file, "make the piece anew"):
         card = dict(json.loads(file.read_text(encoding="utf-8")))
-        piece = card.pop("piece", None)
-        if piece is not None:
-            counts = {name: int(piece[name]) for name in ("records", "rows", "predicted")}
-            tools = {str(name): int(count) for name, count in piece["from_tools"].items()}
-            texts = {name: str(piece[name]) for name in ("line", "sha256")}
-            piece = {**texts, **counts, "from_tools": tools}
-    if piece is None:
-        raise InputError(f"{path} is no piece: its card names none; name files that predict wrote with --shard")
-    return card, piece
+        if "piece" in card:
+            return card, TypeAdapter(PieceOfTable).validate_python(card.pop("piece"))
+    raise InputError(f"{path} is no piece: its card names none; name files that predict wrote with --shard")
 
 
 def _head_of(path: Path) -> str:
@@ -190,23 +192,16 @@ def as_parquet(text: Path, out: Path, columns: dict[str, type]) -> None:
     write_parquet(out, schema, batches())
 
 
-def write_parquet(out: Path, schema: Any, batches: Iterable[Any]) -> int:
-    """Write record batches, atomically, in groups of rows that do not depend on where one batch ends.
-
-    Returns:
-        rows written.
-    """
+def write_parquet(out: Path, schema: Any, batches: Iterable[Any]) -> None:
+    """Write record batches, atomically, in groups of rows that do not depend on where one batch ends."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    rows, held = 0, pa.Table.from_batches([], schema)
+    held = pa.Table.from_batches([], schema)
     with whole_file(out) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for batch in batches:
-            rows += batch.num_rows
             held = pa.concat_tables([held, pa.Table.from_batches([batch], schema)])
             while held.num_rows >= ROWS_A_GROUP:
                 writer.write_table(held.slice(0, ROWS_A_GROUP).combine_chunks())
                 held = held.slice(ROWS_A_GROUP)
-        if held.num_rows or not rows:
-            writer.write_table(held.combine_chunks())
-    return rows
+        writer.write_table(held.combine_chunks())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError
-from meta_spliceai.experiments.predict.output_files import VCF_SUFFIXES, as_parquet, write_card
+from meta_spliceai.experiments.predict.output_files import VCF_SUFFIXES, PieceOfTable, as_parquet, write_card
 from meta_spliceai.experiments.predict.predict_new import (
     Model,
     NewVariants,
@@ -26,7 +26,7 @@ from meta_spliceai.experiments.predict.predict_new import (
 from meta_spliceai.experiments.predict.read_variants import TableBlock, TableVariants, Variants, alleles_of, open_file
 from meta_spliceai.files import separator_of, sha256_file
 from meta_spliceai.splice_engine.base_layer.scores import ScoreCache
-from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, seal, take
+from meta_spliceai.splice_engine.base_layer.vcf.pieces import WHOLE, Cut, Piece, seal, take
 from meta_spliceai.splice_engine.base_layer.vcf.text import Block, TextVariants, declared, info_safe
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Report, Totals, Unfinished, fill
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
@@ -94,9 +94,10 @@ def predict_file(
         unfinished.put_in_place(convert)
     card = model.card | ({"regions": piece[0]} if cut.regions else {})
     if cut.shard is not None:
-        card |= {"piece": {"line": piece[-1], "records": totals.records, "rows": totals.alleles}}
-        card["piece"] |= {"predicted": totals.alleles_scored, "from_tools": totals.from_tools}
-        card["piece"]["sha256"] = sha256_file(out)
+        made = replace(Piece.read(piece[-1], out), content=sha256_file(out))
+        card |= {
+            "piece": PieceOfTable(str(made), totals.records, totals.alleles, totals.alleles_scored, totals.from_tools)
+        }
     write_card(out, card)
     return totals
 

@@ -15,15 +15,14 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, dropwhile, takewhile
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import sha256_file, whole_file
 from meta_spliceai.read_hostile import text_lines
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
-from meta_spliceai.splice_engine.base_layer.vcf.reader import open_variants, reopened, to_bcf
+from meta_spliceai.splice_engine.base_layer.vcf.reader import reopened, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 from meta_spliceai.splice_engine.base_layer.vcf.unfinished import Placed, Source
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, bare_contig
@@ -45,8 +44,6 @@ _PIECE = re.compile(
 )
 _MOST_SHARDS = 1_000_000
 _FURTHEST = 10**12
-
-T = TypeVar("T")
 
 
 class Stretches:
@@ -90,18 +87,13 @@ class Cut:
         return cls(tuple(regions or ()), (int(found[1]), int(found[2])))
 
     def stretches(self, genome: SequenceSource) -> Stretches | None:
-        """The regions; None for all of the genome.
-
-        Raises:
-            InputError: one that is neither a file, nor a region, nor a contig of the genome; a BED file's line that is
-                none.
-        """
+        """The regions; None for all of the genome."""
         if not self.regions:
             return None
         return Stretches(one for text in self.regions for one in _stretches_of(text, genome))
 
     def header_line(self) -> list[str]:
-        """A line for the output's header that names the regions, if there are any."""
+        """A line for the output's header that names the regions, if there are any; BED files with their checksums."""
         named = [f"{Path(one).name} {sha256_file(Path(one))}" if Path(one).is_file() else one for one in self.regions]
         text = " ".join(named).replace("\\", "\\\\").replace('"', '\\"')
         return [f'{REGIONS}<Regions="{text}">'] if named else []
@@ -157,11 +149,7 @@ class Piece:
 
     @classmethod
     def read(cls, line: str, where: object) -> Piece:
-        """What `str` gave.
-
-        Raises:
-            IntegrityError: it did not.
-        """
+        """What `str` gave."""
         found = _PIECE.fullmatch(line.removeprefix(PIECE))
         if found is None:
             raise IntegrityError(f"{where}: its line {PIECE} is damaged; make the piece anew")
@@ -194,44 +182,42 @@ def take(
     """
     regions = cut.stretches(genome)
     lines = cut.header_line()
-    placed = source.placed(source.rows)
+    if regions is not None:
+        source.rows = (row for row, *_ in _within(source, regions))
     if cut.shard is None:
-        if regions is not None:
-            source.rows = (row for row, contig, pos, _ in placed if regions.hold(contig, pos))
         return lines
     if path == "-":
         raise InputError("--shard needs a file, which is read twice; name one in place of standard input")
     spans = None if genes is None else Stretches((gene.chrom, gene.start + 1, gene.end) for gene in genes.genes)
-    records = work = 0
-    whole = again()
-    for _, _, done in _weighed(whole.placed(whole.rows), regions, spans):
-        records, work = records + 1, done
+    *begins, (records, work) = _neighbourhoods(_within(again(), regions), spans)
     number, of = cut.shard
-    numbered = enumerate((before * of // work + 1, row) for row, before, _ in _weighed(placed, regions, spans))
-    later = dropwhile(lambda one: one[1][0] < number, numbered)
-    head = next(later, None)
-    here = () if head is None else takewhile(lambda one: one[1][0] == number, chain([head], later))
-    source.rows = (row for _, (_, row) in here)
-    piece = Piece(cut.shard, records if head is None else head[0], records, sha256_file(Path(path)))
-    return [*lines, str(piece)]
+    numbered = [(before * of // work + 1, record) for record, before in begins]
+    start = next((record for shard, record in numbered if shard >= number), records)
+    stop = next((record for shard, record in numbered if shard > number), records)
+    source.rows = islice(source.rows, start, stop)
+    return [*lines, str(Piece(cut.shard, start, records, sha256_file(Path(path))))]
 
 
-def _weighed(
-    placed: Iterable[Placed], regions: Stretches | None, genes: Stretches | None
-) -> Iterator[tuple[Any, int, int]]:
-    """Each row in the regions, the work before its neighbourhood, and the work so far, its own included."""
-    contig, first, last, before, done, shares = "", 0, 0, 0, 0, False
-    for row, chrom, pos, alleles in placed:
-        if regions is not None and not regions.hold(chrom, pos):
-            continue
+def _within(source: Source, regions: Stretches | None) -> Iterator[Placed]:
+    placed = source.placed(source.rows)
+    return placed if regions is None else (one for one in placed if regions.hold(one[1], one[2]))
+
+
+def _neighbourhoods(placed: Iterable[Placed], genes: Stretches | None) -> list[tuple[int, int]]:
+    """How many records, and how much work, there are before each neighbourhood, and in all."""
+    found = []
+    contig, first, last, records, work, shares = "", 0, 0, 0, 0, False
+    for _, chrom, pos, alleles in placed:
         if chrom != contig or not last <= pos <= min(last + NEIGHBOURS, first + WINDOW):
-            contig, first, before, shares = chrom, pos, done, False
+            found.append((records, work))
+            contig, first, shares = chrom, pos, False
         last = pos
-        done += _RECORD
+        records += 1
+        work += _RECORD
         if alleles and (genes is None or genes.hold(chrom, pos)):
-            done += alleles * _ALLELE + (0 if shares else _REFERENCE)
+            work += alleles * _ALLELE + (0 if shares else _REFERENCE)
             shares = True
-        yield row, before, done
+    return [*found, (records, work)]
 
 
 @dataclass(frozen=True)
@@ -240,78 +226,57 @@ class Part:
 
     Attributes:
         common: what all pieces of one run share, and the merged file has too: lines of the header, or of the card.
+        expected: records that it must have.
     """
 
     path: Path
     piece: Piece
-    common: Sequence[str]
+    common: list[str]
+    expected: int = 0
+
+    def require(self, records: int, content: str) -> None:
+        """Refuse a piece that has not all that it should have, or not what it had when it was made.
+
+        Raises:
+            IntegrityError: it has not.
+        """
+        if records != self.expected:
+            raise IntegrityError(
+                f"{self.path} has {records:,} records and should have {self.expected:,}; make this piece anew"
+            )
+        if self.piece.content not in ("", content):
+            raise IntegrityError(
+                f"{self.path} was changed or damaged after it was made (SHA-256); make this piece anew"
+            )
 
 
-def in_order(parts: Iterable[Part]) -> list[tuple[Part, int]]:
-    """The pieces, one at least, by their number, each with the records it must hold.
+def in_order(parts: Sequence[Part]) -> list[Part]:
+    """The pieces by their number, each with the records it must have.
 
     Raises:
         InputError: one is missing, doubled, or of another input or run; it is named.
     """
     found: dict[int, Part] = {}
-    parts = iter(parts)
-    first = next(parts)
-    of = first.piece.shard[1]
-    for part in chain([first], parts):
+    first = parts[0]
+    of, records = first.piece.shard[1], first.piece.records
+    for part in parts:
         number = part.piece.shard[0]
-        other = f"{part.path} is a piece of another run than {first.path}:"
-        if part.piece.digest != first.piece.digest:
-            raise InputError(f"{other} its input is another")
-        if (part.piece.shard[1], part.piece.records) != (of, first.piece.records):
-            raise InputError(f"{other} its number of shards or records is another")
-        for line, other_line in zip([*part.common, ""], [*first.common, ""], strict=False):
-            if line != other_line:
-                raise InputError(
-                    f"{other} it says {line[:200] or 'less'!r} where that says {other_line[:200] or 'less'!r}"
-                )
+        if (part.piece.digest, part.piece.shard[1], part.piece.records) != (first.piece.digest, of, records):
+            raise InputError(f"{part.path} is a piece of another input than {first.path}, or one of another number")
+        if part.common != first.common:
+            said = next((line for line in part.common if line not in first.common), "less")
+            raise InputError(f"{part.path} is a piece of another run than {first.path}: it says '{said[:200]}'")
         if number in found:
             raise InputError(f"{part.path} and {found[number].path} are both shard {number}; name one of them")
-        found[number] = replace(part, common=first.common)  # equal, and kept once
-    missing = [number for number in range(1, of + 1) if number not in found]
+        found[number] = part
+    missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in found]
     if missing:
-        shown = ", ".join(f"{number}/{of}" for number in missing[:10]) + (" …" if len(missing) > 10 else "")
-        raise InputError(f"{len(missing)} of {of} pieces are missing: shard {shown}; make them, or name them too")
+        raise InputError(
+            f"{len(missing)} of {of} pieces are missing: shard {', '.join(missing[:10])}; make them, or name them too"
+        )
     ordered = [found[number] for number in range(1, of + 1)]
-    begins = [*(part.piece.before for part in ordered), first.piece.records]
-    return [(part, end - begin) for part, begin, end in zip(ordered, begins, begins[1:], strict=False)]
-
-
-def counted(rows: Iterable[T], path: Path, expected: int) -> Iterator[T]:
-    """The rows of a piece.
-
-    Raises:
-        IntegrityError: more or fewer than expected.
-    """
-    held = 0
-    for row in rows:
-        held += 1
-        yield row
-    require_count(path, held, expected)
-
-
-def require_count(path: Path, held: int, expected: int) -> None:
-    """Refuse a piece that has not all that it should have.
-
-    Raises:
-        IntegrityError: it has not.
-    """
-    if held != expected:
-        raise IntegrityError(f"{path} has {held:,} records and should have {expected:,}; make this piece anew")
-
-
-def require_content(path: Path, held: str, expected: str) -> None:
-    """Refuse a piece that is not what it was when it was made, by SHA-256.
-
-    Raises:
-        IntegrityError: it is not.
-    """
-    if held != expected:
-        raise IntegrityError(f"{path} was changed or damaged after it was made (SHA-256); make this piece anew")
+    ends = [*(part.piece.before for part in ordered[1:]), records]
+    return [replace(part, expected=end - part.piece.before) for part, end in zip(ordered, ends, strict=True)]
 
 
 def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
@@ -328,10 +293,9 @@ def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
         InputError: a piece is missing, doubled, of another run, or none.
         IntegrityError: a piece is truncated, has not all of its records, or others than when it was made.
     """
-    ordered = in_order(map(_part_of, pieces))
-    header = [line.encode("latin-1") for line in ordered[0][0].common]
-    merged = TextVariants(header, str(out))
-    merged.rows = enumerate(_records(ordered), start=merged.first)
+    ordered = in_order([_part_of(path) for path in pieces])
+    merged = TextVariants((line.encode("latin-1") for line in ordered[0].common), str(out))
+    merged.rows = enumerate(chain.from_iterable(map(_records, ordered)), start=1)
     bcf = out.name.lower().endswith(".bcf")
     with whole_file(out) as temporary, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         text = Path(folder) / "merged.vcf.gz" if bcf else temporary
@@ -351,11 +315,11 @@ def seal(unsealed: Path, out: Path, packed: bool) -> None:
     digest = hashlib.sha256()
     for block in reopened(str(unsealed)).blocks():
         digest.update(block.text)
+    content = f",Content={digest.hexdigest()}>".encode()
     variants = reopened(str(unsealed))
-    place = next(place for place, line in enumerate(variants.header) if line.startswith(PIECE.encode()))
-    body = variants.header[place].decode().rstrip("\r\n")
-    sealed = replace(Piece.read(body, unsealed), content=digest.hexdigest())
-    variants.header[place] = variants.header[place].replace(body.encode(), str(sealed).encode())
+    variants.header = [
+        line.replace(b">", content) if line.startswith(PIECE.encode()) else line for line in variants.header
+    ]
     with whole_file(out) as temporary:
         _write(variants, temporary, packed)
 
@@ -373,23 +337,20 @@ def _write(variants: TextVariants, out: Path, packed: bool) -> int:
 
 
 def _part_of(path: Path) -> Part:
-    with path.open("rb") as stream:
-        header = [line.decode("latin-1") for line in open_variants(stream, str(path)).header]
+    header = [line.decode("latin-1") for line in reopened(str(path)).header]
     named = [line for line in header if line.startswith(PIECE)]
     if len(named) != 1:
         raise InputError(
             f"{path} has {len(named)} header lines {PIECE}, where a piece has one; name files that score or predict "
             "wrote with --shard"
         )
-    piece = Piece.read(named[0].rstrip("\r\n"), path)
-    return Part(path, piece, [line for line in header if line not in named])
+    return Part(path, Piece.read(named[0].rstrip(), path), [line for line in header if line not in named])
 
 
-def _records(ordered: Sequence[tuple[Part, int]]) -> Iterator[bytes]:
-    for part, expected in ordered:
-        with part.path.open("rb") as stream:
-            digest = hashlib.sha256()
-            for _, line in counted(open_variants(stream, str(part.path)).rows, part.path, expected):
-                digest.update(line)
-                yield line
-            require_content(part.path, digest.hexdigest(), part.piece.content or digest.hexdigest())
+def _records(part: Part) -> Iterator[bytes]:
+    digest, records = hashlib.sha256(), 0
+    for _, line in reopened(str(part.path)).rows:
+        digest.update(line)
+        records += 1
+        yield line
+    part.require(records, digest.hexdigest())

@@ -7,7 +7,6 @@ counted block are cut off when a run goes on. Nothing is written twice and nothi
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -74,6 +73,8 @@ class Totals:
 
 Placed = tuple[Any, str, int, int]
 """A record or row, its contig, position (1-based), and how many alternative alleles made of bases it has."""
+Report = Callable[[Totals], None]
+"""Told of the totals after each block."""
 
 
 class SomeBlock(Protocol):
@@ -86,21 +87,14 @@ class SomeBlock(Protocol):
 
 
 class Source(Protocol):
-    """An opened input.
-
-    Attributes:
-        name: for messages.
-        rows: records of a file, or rows of a table, that are still to be read; a piece puts fewer in their place.
-    """
+    """An opened input; `rows` are those still to be read, and a piece puts fewer in their place."""
 
     name: str
     rows: Iterator[Any]
 
-    def placed(self, rows: Iterator[Any]) -> Iterator[Placed]:
-        """Some of the rows, with their places."""
+    def placed(self, rows: Iterator[Any]) -> Iterator[Placed]: ...
 
-    def blocks(self) -> Iterator[SomeBlock]:
-        """The rows in blocks, whose ends depend on the rows alone."""
+    def blocks(self) -> Iterator[SomeBlock]: ...
 
 
 class Writer(Protocol):
@@ -111,9 +105,6 @@ class Writer(Protocol):
     def header(self, source: Any, provenance: Sequence[str]) -> bytes: ...
 
     def block(self, block: Any) -> bytes: ...
-
-
-Report = Callable[[Totals], None]
 
 
 @dataclass
@@ -187,22 +178,20 @@ class Unfinished:
                     f"{self.partial} was begun with {key} = {account.settings.get(key)}, and now it is "
                     f"{settings.get(key)}; use the same, or run again without --resume"
                 )
-        size = self.partial.stat().st_size
-        if size < account.size:
-            raise RunError(f"{self.partial} has {size} bytes where {account.size} were written; run without --resume")
+        if self.partial.stat().st_size < account.size:
+            raise RunError(f"{self.partial} is shorter than {account.size} bytes written; run without --resume")
         return account
 
     def begin(self, account: Account, header: bytes) -> None:
         """Open the partial file: anew with the header, or behind the last whole block of an interrupted run."""
+        goes_on = account.totals.records > 0
         with self._explaining():
-            if account.totals.records:
-                self._handle = self.partial.open("r+b")
-                self._handle.truncate(account.size)
-                self._handle.seek(account.size)
-            else:
-                self._handle = self.partial.open("wb")
-                account.size = 0  # a run that was stopped within its first block has counted a header
-                self.append(header, account)
+            self._handle = self.partial.open("r+b" if goes_on else "wb")
+            self._handle.truncate(account.size if goes_on else 0)
+            self._handle.seek(0, os.SEEK_END)
+        if not goes_on:
+            account.size = 0  # a run that was stopped within its first block has counted a header
+            self.append(header, account)
 
     def append(self, data: bytes, account: Account) -> None:
         """Write a whole block and count it; `account` already holds the records it stands for."""
@@ -227,12 +216,8 @@ class Unfinished:
     def put_in_place(self, convert: Callable[[Path, Path], None] | None) -> None:
         """Turn the whole partial file into the output: by renaming it, or by a conversion that is itself atomic."""
         with self._explaining():
-            if convert is None:
-                os.replace(self.partial, self.out)
-            else:
-                convert(self.partial, self.out)
-                self.partial.unlink()
-        self.account_path.unlink(missing_ok=True)
+            (convert or os.replace)(self.partial, self.out)
+        self.discard()
 
     def discard(self) -> None:
         """Keep nothing of what was written."""
@@ -244,14 +229,9 @@ class Unfinished:
         try:
             yield
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise RunError(
-                    f"no space left on the disk that holds {self.out.parent}; the blocks written so far are kept in "
-                    f"{self.partial.name}: free some space and run again with --resume"
-                ) from error
             raise RunError(
-                f"{self.out.parent} cannot be written to ({error.strerror}); make it writable and go on with --resume, "
-                "or name another output"
+                f"{self.out.parent} cannot be written to ({error.strerror}); the blocks written so far are kept in "
+                f"{self.partial.name}: free some space, or make the folder writable, and run again with --resume"
             ) from error
 
 
@@ -282,39 +262,41 @@ def fill(
     Raises:
         InputError: the input is not the one that the interrupted run read.
     """
-    account = partial.read_account(identity) if resume else None
-    account = account or Account(identity, totals=writer.totals)
-    writer.totals = account.totals
-    taken_over = account.totals.records
+    account = (partial.read_account(identity) if resume else None) or Account(identity, totals=writer.totals)
+    totals = writer.totals = account.totals
+    taken_over = totals.records
     pack = bgzf.compress if packed else bytes
     partial.begin(account, pack(writer.header(source, provenance)))
     digest = hashlib.sha256()
-    skipped = 0
+    read = 0
     waiting = bytearray()
     for block in source.blocks():
         digest.update(block.text)
-        if skipped < taken_over:
-            skipped += len(block)
-            if skipped >= taken_over and (skipped > taken_over or digest.hexdigest() != account.digest):
-                raise InputError(
-                    f"{source.name} is not what the interrupted run read: its first {taken_over} records differ; "
-                    "give the same input, or run again without --resume"
-                )
+        read += len(block)
+        if read <= taken_over:
+            if read == taken_over and digest.hexdigest() != account.digest:
+                raise InputError(_other_input(source.name, taken_over))
             continue
-        computed = writer.totals.scores - writer.totals.looked_up
+        if read - len(block) < taken_over:
+            raise InputError(_other_input(source.name, taken_over))
+        computed = totals.scores - totals.looked_up
         waiting += pack(writer.block(block))
         account.digest = digest.hexdigest()
-        if writer.totals.scores - writer.totals.looked_up > computed or len(waiting) > _KEPT_WITHOUT_SCORES:
+        if totals.scores - totals.looked_up > computed or len(waiting) > _KEPT_WITHOUT_SCORES:
             partial.append(bytes(waiting), account)
             waiting.clear()
         if report is not None:
-            report(writer.totals)
-    if skipped < taken_over:
-        raise InputError(
-            f"{source.name} has fewer records ({skipped}) than the interrupted run wrote ({taken_over}); "
-            "give the same input, or run again without --resume"
-        )
+            report(totals)
+    if read < taken_over:
+        raise InputError(_other_input(source.name, taken_over))
     if waiting:
         partial.append(bytes(waiting), account)
     partial.finish(bgzf.END_BLOCK if packed else b"")
     return taken_over
+
+
+def _other_input(name: str, records: int) -> str:
+    return (
+        f"{name} does not begin with the {records} records that the interrupted run read; give the same input, or run "
+        "again without --resume"
+    )
