@@ -99,14 +99,14 @@ def test_a_run_directory_has_everything(toy_row: ExperimentSpec, toy_runs: Works
 
 def test_saved_weights_give_the_saved_predictions(toy_runs: Workspace) -> None:
     from meta_spliceai.datasets import load_dataset
-    from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
+    from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import signed_scores, strongest
     from meta_spliceai.splice_engine.meta_layer.prediction import predict
     from meta_spliceai.splice_engine.variants.table import build_windows
 
     (run,) = toy_runs.runs()
     predictor = Predictor.from_pretrained(run.path / "model")
     toy = load_dataset("toy")
-    again = scores_from_delta(predict(predictor, build_windows(toy.variants, toy.genome, 41), "cpu"))
+    again = signed_scores(strongest(predict(predictor, build_windows(toy.variants, toy.genome, 41), "cpu")))
     np.testing.assert_allclose(run.read_predictions()["toy-row.signed"], again.signed, atol=1e-6)
     card = (run.path / "model" / "README.md").read_text()
     trained = run.record()["training"]["train_rows"]
@@ -373,7 +373,7 @@ def test_folds_are_pooled_out_of_fold_and_their_spread_is_shown(folded: RunDirec
 
 def test_every_row_is_answered_by_the_fold_that_did_not_see_it(folded: RunDirectory) -> None:
     from meta_spliceai.datasets import load_dataset
-    from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import scores_from_delta
+    from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import signed_scores, strongest
     from meta_spliceai.splice_engine.meta_layer.prediction import predict
     from meta_spliceai.splice_engine.variants.table import build_windows
 
@@ -383,7 +383,7 @@ def test_every_row_is_answered_by_the_fold_that_did_not_see_it(folded: RunDirect
     for fold in (1, 2, 3):
         predictor = Predictor.from_pretrained(folded.path / "folds" / str(fold) / "model")
         tested = (predictions["fold"] == fold).to_numpy()
-        again = scores_from_delta(predict(predictor, windows, "cpu")).signed
+        again = signed_scores(strongest(predict(predictor, windows, "cpu"))).signed
         np.testing.assert_allclose(predictions["toy-row.signed"][tested], again[tested], atol=1e-6)
         assert not np.allclose(predictions["toy-row.signed"][~tested], again[~tested], atol=1e-6)
 

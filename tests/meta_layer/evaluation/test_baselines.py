@@ -17,8 +17,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
     Scorer,
     predictions_frame,
-    scores_from_delta,
     signed_scores,
+    strongest,
     target_magnitude,
     unsigned,
 )
@@ -94,7 +94,7 @@ def test_from_tables_to_the_leaderboard(table: pd.DataFrame) -> None:
             POSITION: position_only(table, table),
             BASE_MAX_WINDOW: signed_scores(max_window(base_scores(table))),
             BASE_OWN_SITE: signed_scores(own_site(base_scores(table), table)),
-            learned: scores_from_delta(delta),
+            learned: signed_scores(strongest(delta)),
         },
     )
     result = evaluate(frame, [learned, BASE_OWN_SITE, BASE_MAX_WINDOW, POSITION, prevalence], n_boot=50)
@@ -107,6 +107,6 @@ def test_from_tables_to_the_leaderboard(table: pd.DataFrame) -> None:
 
 
 def test_delta_takes_the_channel_of_largest_magnitude_and_never_neither() -> None:
-    scores = scores_from_delta(np.array([[0.9, 0.1, -0.3], [-0.9, 0.2, 0.1]]))
+    scores = signed_scores(strongest(np.array([[0.9, 0.1, -0.3], [-0.9, 0.2, 0.1]])))
     np.testing.assert_allclose(scores.signed, [-0.3, 0.2])
     np.testing.assert_allclose(scores.score, [0.3, 0.2])

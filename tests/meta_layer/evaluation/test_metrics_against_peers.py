@@ -20,7 +20,6 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     rank_correlation,
     rank_scores,
     sort_once,
-    weigh_ranks,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer
 
@@ -96,7 +95,8 @@ def test_every_resample_equals_the_same_rows_drawn_one_by_one(
     weights = plan.counts[:, plan.unit]
     spearman = rank_correlation(
         sort_once(score, plan.unit).ranks(plan.counts),
-        weigh_ranks(sort_once(effect, plan.unit).ranks(plan.counts), weights),
+        sort_once(effect, plan.unit).ranks(plan.counts),
+        weights,
     )
     for b in range(len(plan.counts)):
         drawn = np.repeat(np.arange(len(y)), weights[b])

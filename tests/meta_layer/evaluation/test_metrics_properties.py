@@ -21,7 +21,6 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     rank_scores,
     share,
     sort_once,
-    weigh_ranks,
     with_interval,
 )
 from tests.properties import quick
@@ -103,11 +102,11 @@ PAIRS = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(0
 def test_correlations_of_any_resample_equal_scipys_of_its_rows(rows: list[tuple[int, int, int]], seed: int) -> None:
     x, y, unit = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     plan = plan_resamples(unit.astype(int).astype(str), 3, seed)
-    counts = np.concatenate([plan.everything, plan.counts])
+    counts = np.concatenate([np.ones((1, plan.n_groups), dtype=np.int32), plan.counts])
     pearson = correlation(pearson_sums(x, y, plan.unit, plan.n_groups), counts)
     weights = np.take(counts, plan.unit, axis=1)
     ranks = [sort_once(one, plan.unit).ranks(counts) for one in (x, y)]
-    spearman = rank_correlation(ranks[0], weigh_ranks(ranks[1], weights))
+    spearman = rank_correlation(ranks[0], ranks[1], weights)
     for resample, times in enumerate(weights):
         mine, other = np.repeat(x, times), np.repeat(y, times)
         if len(mine) < 2 or np.ptp(mine) == 0 or np.ptp(other) == 0:
@@ -125,7 +124,7 @@ def test_correlations_of_any_resample_equal_scipys_of_its_rows(rows: list[tuple[
 def test_an_interval_lies_within_its_replicates_or_says_why_there_is_none(
     estimate: float, drawn: list[float], groups: int
 ) -> None:
-    found = with_interval(estimate, np.array(drawn), groups, "positives", "no positives")
+    found = with_interval(np.array([estimate, *drawn]), groups, "no positives")
     known = [value for value in drawn if not math.isnan(value)]
     if math.isnan(found["low"]):
         assert math.isnan(found["high"])
@@ -174,7 +173,7 @@ def test_isotonic_probabilities_rise_with_the_score_and_keep_the_mean(scores: li
 
 def test_a_table_of_one_group_has_estimates_and_no_interval() -> None:
     plan = plan_resamples(np.array(["g"] * 4), 20, 0)
-    table = bootstrap_table(plan, lambda counts: {"m": counts[:, 0].astype(float)}, "x", "y")
+    table = bootstrap_table(plan, lambda counts: {"m": counts[:, 0].astype(float)}, "y")
     assert table.loc["m", "estimate"] == 1
     assert math.isnan(table.loc["m", "low"])
     assert "one group" in table.loc["m", "reason"]

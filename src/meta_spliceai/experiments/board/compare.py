@@ -21,7 +21,7 @@ from meta_spliceai.experiments.board.leaderboard import (
     lines_of,
     with_base_named,
 )
-from meta_spliceai.experiments.run.evidence import MOST_RESAMPLES, records_of_strata
+from meta_spliceai.experiments.run.evidence import MOST_RESAMPLES
 from meta_spliceai.experiments.run.prepare import digest_of_test, load_rows_of
 from meta_spliceai.experiments.store.keep_runs import PREDICTIONS
 from meta_spliceai.experiments.store.ledger import HEADLINES
@@ -30,7 +30,7 @@ from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import BASE_MAX_WINDOW
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering, evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, PREDICTION_COLUMNS, Evaluation, Scorer
-from meta_spliceai.splice_engine.meta_layer.evaluation.strata import strata_of
+from meta_spliceai.splice_engine.meta_layer.evaluation.strata import evaluate_strata, strata_of
 from meta_spliceai.splice_engine.variants.external_scores import ScoreFile, join_scores
 from meta_spliceai.splice_engine.variants.table import SPLICE_ALTERING
 
@@ -235,7 +235,9 @@ def _evaluated(
     try:
         known = rows[["acceptor_pos", "donor_pos"]].notna().all(axis=None)
         within, resamples = strata_of(rows, None if known else genes()), min(n_boot, MOST_RESAMPLES)
-        strata = records_of_strata(rows, covering(scorers, rows), within, negatives, resamples, seed)
+        strata = evaluate_strata(
+            rows, covering(scorers, rows), within, n_boot=resamples, seed=seed, negatives=negatives
+        )
     except MissingResourceError as error:
         notes.append(f"no strata: {error}")
     return replace(

@@ -24,7 +24,7 @@ from meta_spliceai.experiments.store.ledger import ITSELF, NEARER_SITE, NO_CHANG
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, CHANNELS, DONOR
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import evaluate_calibration, reliability
 from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import covering
-from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import NO_POINTS, plan_resamples, share
+from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import plan_resamples, share
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import Scorer, binary_labels, plain, records
 from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
@@ -35,6 +35,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.sites import (
     replicate_ceiling,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.strata import (
+    FEWEST_IN_STRATUM,
     evaluate_strata,
     gain_over_position,
     strata_of,
@@ -64,9 +65,6 @@ PARTS = ("strata", "within_position", "gain_over_position", "calibration", "ceil
 STRATA_METRICS = ("auprc", "auroc")
 MOST_RESAMPLES = 400
 """Resamples behind the intervals of strata and peaks at most: there are dozens of them, and none is the headline."""
-
-FEWEST_IN_STRATUM = 20
-"""Rows, and one of each class, that a stratum needs to be evaluated; smaller ones are listed with their size."""
 
 GOLD_KINDS = (("gained", "donor"), ("lost", "donor"), ("gained", "acceptor"), ("lost", "acceptor"))
 """What GOLD_COLUMNS hold, in their order."""
@@ -113,7 +111,9 @@ def gather_evidence(
     within = within_strata_auroc(
         rows, evaluated, strata["position"], n_boot=resamples, seed=spec.seed, negatives=spec.negatives
     )
-    found["strata"] = records_of_strata(rows, evaluated, strata, spec.negatives, resamples, spec.seed)
+    found["strata"] = evaluate_strata(
+        rows, evaluated, strata, n_boot=resamples, seed=spec.seed, negatives=spec.negatives
+    )
     found["within_position"] = records(within.reset_index())
     try:
         found["gain_over_position"] = _gains(rows, evaluated, prepared, spec, resamples, reasons)
@@ -125,45 +125,6 @@ def gather_evidence(
     found["ceiling"] = _ceiling(rows, prepared.loaded, spec, reasons)
     found |= evaluate_observed_sites(prepared, tested, spec, columns, resamples, reasons)
     return {**found, "reasons": reasons}
-
-
-def records_of_strata(
-    rows: pd.DataFrame,
-    evaluated: Sequence[Scorer],
-    strata: pd.DataFrame,
-    negatives: Sequence[str],
-    resamples: int,
-    seed: int,
-) -> Records:
-    """AUPRC and AUROC of every scorer in every stratum that has rows enough; the sizes of the others."""
-    labels = binary_labels(rows, negatives)
-    found: Records = []
-    for column in strata:
-        values = strata[column].to_numpy()
-        large = np.zeros(len(rows), dtype=bool)
-        for stratum in sorted(set(values)):
-            mine = values == stratum
-            known = labels[mine & np.isfinite(labels)]
-            n, positive = len(known), int(known.sum())
-            if n >= FEWEST_IN_STRATUM and 0 < positive < n:
-                large |= mine
-            else:
-                about = {"stratification": str(column), "stratum": str(stratum), "n": n, "n_positive": positive}
-                found.append({**about, "reason": f"{n} rows, {positive} of them positive: not evaluated"})
-        if not large.any():
-            continue
-        table = evaluate_strata(
-            rows[large].reset_index(drop=True),
-            evaluated,
-            strata.loc[large, [column]].reset_index(drop=True),
-            n_boot=resamples,
-            seed=seed,
-            points=NO_POINTS,
-            negatives=negatives,
-        )
-        kept = table[table["metric"].isin(STRATA_METRICS)].drop(columns=["undefined_resamples", "n_seeds", "seed_sd"])
-        found += records(kept)
-    return found
 
 
 def _gains(
@@ -408,11 +369,8 @@ def _kinds(spec: ExperimentSpec, columns: Columns, deltas: Deltas, observed: _Ob
 def _told_apart(
     right: Sequence[str], called: Sequence[str] | np.ndarray, groups: np.ndarray, kinds: Sequence[str], **how: int
 ) -> dict[str, Any]:
-    evaluated = evaluate_effect_types(right, called, groups, kinds, **how)
-    return {
-        "metrics": records(evaluated.table.reset_index()),
-        "confusion": records(evaluated.confusion.reset_index()),
-    }
+    confusion, table = evaluate_effect_types(right, called, groups, kinds, **how)
+    return {"metrics": records(table.reset_index()), "confusion": records(confusion.reset_index())}
 
 
 def evaluate_task(spec: ExperimentSpec, prepared: Prepared, columns: Columns) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def evaluate_calibration(
         error = np.abs(predicted - observed).sum(axis=1) / rows
         return {"brier": brier, "brier_of_prevalence": chance, "brier_skill": skill, "calibration_error": error}
 
-    return bootstrap_table(plan, at, "a class not drawn", "one class only")
+    return bootstrap_table(plan, at, "one class only")
 
 
 def _known(probability: Rows, y: Rows, where: str) -> Bool[np.ndarray, " rows"]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,12 @@ from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     LEVEL,
     NAN,
+    Counts,
     Metric,
     OperatingPoints,
     PearsonSums,
     RankedScores,
+    Replicates,
     ResamplingPlan,
     SortedOnce,
     correlation,
@@ -26,8 +27,8 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     plan_resamples,
     rank_correlation,
     rank_scores,
+    resampled,
     sort_once,
-    weigh_ranks,
     with_interval,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
@@ -44,33 +45,12 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
 )
 from meta_spliceai.splice_engine.variants.table import Coverage
 
-CELLS_AT_ONCE = 400_000
-"""Resamples × rows worked on at a time; more no longer fits the cache of one core."""
-
-WORKERS = 2
-"""Threads that work through the resamples."""
-
 FEWEST_SCORED = 0.5
 """A scorer that covers a smaller share of the rows is not evaluated, so that it does not shrink the test of all
 others."""
 
-Key = tuple[str, str]
-"""(scorer, metric)"""
-
-Replicates = dict[Key, Float[np.ndarray, " resamples"]]
-
-PAIRS = {
-    "validated_delta": ("target", False, False),
-    "effect_magnitude": ("effect", False, True),
-    "effect": ("effect", True, False),
-}
-"""What is correlated: rows and their truth; whether the scorer's signed score; whether the truth's magnitude."""
-
-LACKING = {
-    "binary": "a class, or rows enough, not drawn",
-    "target": "constant score or target",
-    "effect": "constant score or effect",
-}
+Values = dict[tuple[str, str], Replicates]
+"""By scorer (or training) and metric: its value on the data first, then on every resample."""
 
 
 def evaluate(
@@ -103,15 +83,14 @@ def evaluate(
     points = points or OperatingPoints()
     negatives = check_negatives(negatives)
     frame = check_predictions(predictions, scorers)
-    rows, left_out, coverage = rows_in_common(frame, scorers, fewest_scored)
+    rows, left_out, coverage = _rows_in_common(frame, scorers, fewest_scored)
     plan = plan_resamples(rows["group"], n_boot, seed)
-    views = {name: _view(rows, plan, name, negatives) for name in ("binary", "target", "effect")}
-    for class_name in rows.loc[~views["binary"].kept, "classification"].unique():
-        names_out = rows.loc[rows["classification"] == class_name, "variant_id"].astype(str)
-        coverage.leave_out(f"class {class_name}: on neither side of a binary metric", names_out)
-    measured = _measure(rows, [scorer for scorer in scorers if scorer.name not in left_out], views, plan, points)
-    measured.pool_trainings(scorers, seed)
-    measured.say_why_undefined(scorers, left_out, negatives)
+    truths = _truths(rows, plan, negatives)
+    for class_name, of_class in rows[~truths["binary"].kept].groupby("classification", sort=False):
+        coverage.leave_out(f"class {class_name}: on neither side of a binary metric", of_class["variant_id"])
+    evaluated = [scorer for scorer in scorers if scorer.name not in left_out]
+    values = _measure(rows, evaluated, truths, plan, points)
+    spread = _pool_trainings(values, evaluated, points, seed)
     settings: dict[str, Any] = {
         "positive": POSITIVE,
         "negatives": list(negatives),
@@ -121,34 +100,44 @@ def evaluate(
         "level": LEVEL,
         "bootstrap": "percentile, over groups",
         "groups": plan.n_groups,
-        "rows": {name: int(view.kept.sum()) for name, view in views.items()},
+        "rows": {name: int(truths[truth].kept.sum()) for name, truth in _ROWS.items()},
         "points": {key: list(value) for key, value in asdict(points).items()},
         "labels": {metric.name: metric.label for metric in points.metrics()},
         "pitfalls": {metric.name: metric.pitfall for metric in points.metrics() if metric.pitfall},
     }
-    metrics = tidy(list(measured.metric_rows(scorers)), METRIC_COLUMNS)
-    differences = tidy(list(measured.differences(scorers, reference)), DIFFERENCE_COLUMNS)
-    return Evaluation(list(scorers), metrics, differences, coverage, settings)
-
-
-@dataclass(frozen=True)
-class _View:
-    kept: Bool[np.ndarray, " rows"]
-    unit: Int[np.ndarray, " kept"]
-    truth: Float[np.ndarray, " kept"]
-    n_groups: int
-    n_positive: int | None = None
-    prevalence: float | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
-    scorer: Scorer
-    ranked: RankedScores
-    pearson: Mapping[str, PearsonSums]
-    spearman: Mapping[str, SortedOnce]
-    constant: frozenset[str]
-    signed_missing: int
+    metrics = []
+    why: dict[tuple[str, str], str] = {}
+    for scorer in scorers:
+        for metric in points.metrics():
+            key, truth = (scorer.name, metric.name), truths[metric.truth]
+            reason = left_out.get(scorer.name) or _why_undefined(metric, scorer, rows, truth)
+            found = _bounded(values.get(key), truth, reason)
+            why[key] = reason if np.isnan(found["estimate"]) else ""
+            metrics.append(
+                {
+                    **{"scorer": scorer.name, "kind": scorer.kind, "metric": metric.name},
+                    **found,
+                    "n": len(truth.values),
+                    "n_positive": int(truth.values.sum()) if metric.truth == "binary" else None,
+                    "n_groups": truth.n_groups,
+                    "prevalence": truth.values.mean() if metric.truth == "binary" and len(truth.values) else NAN,
+                    "n_seeds": len(scorer.trainings()),
+                    "seed_sd": spread.get(key, NAN),
+                }
+            )
+    # Scorer minus rival for every scorer and every rival: the reference, the baselines and the base scorers.
+    rivals = dict.fromkeys([reference] if reference else [])
+    rivals |= dict.fromkeys(scorer.name for scorer in scorers if scorer.kind != "learned")
+    differences = []
+    for mine, rival in ((scorer.name, rival) for scorer in scorers for rival in rivals if rival != scorer.name):
+        for metric in points.metrics():
+            keys = [(name, metric.name) for name in (mine, rival)]
+            reason = next((f"{key[0]}: {why[key]}" for key in keys if why[key]), "")
+            difference = None if reason else values[keys[0]] - values[keys[1]]
+            bounded = _bounded(difference, truths[metric.truth], reason)
+            differences.append({"scorer": mine, "reference": rival, "metric": metric.name, **bounded})
+    tables = tidy(metrics, METRIC_COLUMNS), tidy(differences, DIFFERENCE_COLUMNS)
+    return Evaluation(list(scorers), *tables, coverage, settings)
 
 
 def covering(scorers: Sequence[Scorer], rows: pd.DataFrame) -> list[Scorer]:
@@ -156,7 +145,7 @@ def covering(scorers: Sequence[Scorer], rows: pd.DataFrame) -> list[Scorer]:
     return [scorer for scorer in scorers if rows[scorer.score_column].notna().mean() >= FEWEST_SCORED]
 
 
-def rows_in_common(
+def _rows_in_common(
     frame: pd.DataFrame, scorers: Sequence[Scorer], fewest_scored: float
 ) -> tuple[pd.DataFrame, dict[str, str], Coverage]:
     """The rows that every evaluated scorer scores; the scorers left out, with reasons; the account of rows."""
@@ -165,203 +154,130 @@ def rows_in_common(
     left_out: dict[str, str] = {}
     for scorer in scorers:
         scored = frame[[one.score_column for one in scorer.trainings()]].notna().all(axis=1)
-        if not scored.any():
-            left_out[scorer.name] = f"no score on any of the {len(frame)} rows"
-        elif scored.mean() < fewest_scored:
-            left_out[scorer.name] = (
-                f"scores only {int(scored.sum())} of {len(frame)} rows, less than the share of {fewest_scored:g} "
-                "asked for"
-            )
-        else:
-            lost = kept & ~scored
-            coverage.leave_out(f"no score from {scorer.name}", frame.loc[lost, "variant_id"].astype(str))
+        if scored.any() and scored.mean() >= fewest_scored:
+            coverage.leave_out(f"no score from {scorer.name}", frame.loc[kept & ~scored, "variant_id"].astype(str))
             kept &= scored
-    if len(left_out) == len(scorers):
-        raise InputError(f"no scorer can be evaluated; {scorers[0].name}: {left_out[scorers[0].name]}")
-    if not kept.any():
-        raise InputError(
-            f"no row is scored by all {len(scorers) - len(left_out)} scorers; leave out the one that covers least "
-            f"({min(scorers, key=lambda s: frame[s.trainings()[0].score_column].notna().sum()).name})"
-        )
+        else:
+            left_out[scorer.name] = f"scores only {int(scored.sum())} of {len(frame)} rows"
+    if len(left_out) == len(scorers) or not kept.any():
+        told = "; ".join(f"{name} {why}" for name, why in left_out.items())
+        raise InputError(f"no row is scored by all scorers; leave out the one that covers least ({told or 'none'})")
     return frame[kept].reset_index(drop=True), left_out, coverage
 
 
-def _view(rows: pd.DataFrame, plan: ResamplingPlan, name: str, negatives: Sequence[str]) -> _View:
-    values = binary_labels(rows, negatives) if name == "binary" else rows[name].to_numpy(dtype=np.float64)
-    kept = ~np.isnan(values)
-    truth, unit = values[kept], plan.unit[kept]
-    n_groups = len(np.unique(unit))
-    if name != "binary":
-        return _View(kept, unit, truth, n_groups)
-    positives = int(truth.sum())
-    return _View(kept, unit, truth, n_groups, positives, positives / len(truth) if len(truth) else None)
+class _Truth(NamedTuple):
+    """What scores are held against: the rows that have it, its values there, their groups."""
+
+    kept: Bool[np.ndarray, " rows"]
+    values: Float[np.ndarray, " kept"]
+    unit: Int[np.ndarray, " kept"]
+    n_groups: int
 
 
-def _prepare(scorer: Scorer, rows: pd.DataFrame, views: Mapping[str, _View], groups: int) -> _Part:
-    score = rows[scorer.score_column].to_numpy(dtype=np.float64)
-    signed = rows[scorer.signed_column].to_numpy(dtype=np.float64)
-    binary = views["binary"]
-    pearson: dict[str, PearsonSums] = {}
-    spearman: dict[str, SortedOnce] = {}
-    constant = set()
-    for pair, (view_name, with_sign, magnitude) in PAIRS.items():
-        view = views[view_name]
-        mine = (signed if with_sign else score)[view.kept]
-        if len(mine) == 0 or np.isnan(mine).any():
-            continue
-        if np.ptp(mine) == 0:
-            constant.add(pair)
-        pearson[pair] = pearson_sums(mine, np.abs(view.truth) if magnitude else view.truth, view.unit, groups)
-        spearman[pair] = sort_once(mine, view.unit)
-    ranked = rank_scores(binary.truth == 1, score[binary.kept], binary.unit)
-    missing = int(np.isnan(signed[views["effect"].kept]).sum())
-    return _Part(scorer, ranked, pearson, spearman, frozenset(constant), missing)
+_ROWS = {"binary": "binary", "target": "validated_delta", "effect": "effect"}
+"""Names of the sets of rows in an evaluation's settings, and a truth that is known on each."""
+
+
+def _truths(rows: pd.DataFrame, plan: ResamplingPlan, negatives: Sequence[str]) -> dict[str, _Truth]:
+    effect = rows["effect"].to_numpy(dtype=np.float64)
+    found = {
+        "binary": binary_labels(rows, negatives),
+        "validated_delta": rows["target"].to_numpy(dtype=np.float64),
+        "effect_magnitude": np.abs(effect),
+        "effect": effect,
+    }
+    known = {name: ~np.isnan(values) for name, values in found.items()}
+    units = {name: plan.unit[kept] for name, kept in known.items()}
+    return {
+        name: _Truth(known[name], values[known[name]], units[name], len(np.unique(units[name])))
+        for name, values in found.items()
+    }
 
 
 def _measure(
     rows: pd.DataFrame,
     scorers: Sequence[Scorer],
-    views: Mapping[str, _View],
+    truths: Mapping[str, _Truth],
     plan: ResamplingPlan,
     points: OperatingPoints,
-) -> _Measured:
-    """Every metric of every training of every scorer, on the data and on every resample."""
-    parts = [_prepare(one, rows, views, plan.n_groups) for scorer in scorers for one in scorer.trainings()]
-    truths = {}
-    for pair, (view_name, _, magnitude) in PAIRS.items():
-        view = views[view_name]
-        if len(view.truth):
-            truths[pair] = view, sort_once(np.abs(view.truth) if magnitude else view.truth, view.unit)
+) -> Values:
+    """Every metric of every training of every scorer, where it is defined at all."""
+    ranked: dict[str, RankedScores] = {}
+    pearson: dict[tuple[str, str], PearsonSums] = {}
+    spearman: dict[str, dict[str, SortedOnce]] = {name: {} for name in truths if name != "binary"}
+    ordered = {name: sort_once(truths[name].values, truths[name].unit) for name in spearman}
+    binary = truths["binary"]
+    trainings = [one for scorer in scorers for one in scorer.trainings()]
+    for one in trainings:
+        score = rows[one.score_column].to_numpy(dtype=np.float64)
+        ranked[one.name] = rank_scores(binary.values == 1, score[binary.kept], binary.unit)
+        for name, sorted_once in spearman.items():
+            truth = truths[name]
+            mine = (rows[one.signed_column].to_numpy(dtype=np.float64) if name == "effect" else score)[truth.kept]
+            if len(mine) and not np.isnan(mine).any():
+                pearson[one.name, name] = pearson_sums(mine, truth.values, truth.unit, plan.n_groups)
+                sorted_once[one.name] = sort_once(mine, truth.unit)
 
-    def at(counts: Int[np.ndarray, "chunk groups"]) -> Replicates:
-        out: Replicates = {}
-        for part in parts:
-            name = part.scorer.name
-            out |= {(name, metric): values for metric, values in part.ranked.at(counts, points).items()}
-            out |= {(name, f"pearson_{pair}"): correlation(sums, counts) for pair, sums in part.pearson.items()}
-        # Ranks of the truth are made once for all scorers.
-        for pair, (view, truth) in truths.items():
-            weighed = weigh_ranks(truth.ranks(counts), np.take(counts, view.unit, axis=1))
-            for part in parts:
-                if pair in part.spearman:
-                    ranks = part.spearman[pair].ranks(counts)
-                    out[part.scorer.name, f"spearman_{pair}"] = rank_correlation(ranks, weighed)
+    def at(counts: Counts) -> Values:
+        out = {
+            (scorer, metric): values
+            for scorer, scores in ranked.items()
+            for metric, values in scores.at(counts, points).items()
+        }
+        out |= {(scorer, f"pearson_{name}"): correlation(sums, counts) for (scorer, name), sums in pearson.items()}
+        for name in (one for one, sorted_once in spearman.items() if sorted_once):
+            ranks, weights = ordered[name].ranks(counts), np.take(counts, truths[name].unit, axis=1)
+            for scorer, mine in spearman[name].items():
+                out[scorer, f"spearman_{name}"] = rank_correlation(mine.ranks(counts), ranks, weights)
         return out
 
-    estimates = {key: float(value[0]) for key, value in at(plan.everything).items()}
-    most = max(1, *(len(view.unit) for view in views.values()))
-    with ThreadPoolExecutor(WORKERS) as pool:
-        done = list(pool.map(at, plan.chunks(max(1, CELLS_AT_ONCE // most))))
-    replicates = {key: np.concatenate([piece[key] for piece in done]) for key in done[0]} if done else {}
-    return _Measured(points.metrics(), views, {part.scorer.name: part for part in parts}, estimates, replicates)
+    values = resampled(plan, at, max(len(truth.values) for truth in truths.values()))
+    no_delta = [one.name for one in trainings if one.scale != "delta"]
+    for metric in points.metrics() if no_delta else ():
+        for name in no_delta if metric.for_delta_only else ():
+            del values[name, metric.name]
+    return values
 
 
-@dataclass
-class _Measured:
-    """Numbers of all scorers, by scorer (or training) and metric."""
+def _pool_trainings(
+    values: Values, scorers: Sequence[Scorer], points: OperatingPoints, seed: int
+) -> dict[tuple[str, str], float]:
+    """Put the mean over trainings beside the trainings' own numbers; the spread between them.
 
-    metrics: tuple[Metric, ...]
-    views: Mapping[str, _View]
-    parts: Mapping[str, _Part]
-    estimates: dict[Key, float]
-    replicates: Replicates
-    spread: dict[Key, float] = field(default_factory=dict)
-    why: dict[Key, str] = field(default_factory=dict)
-
-    def pool_trainings(self, scorers: Sequence[Scorer], seed: int) -> None:
-        """Put the mean over trainings beside the trainings' own numbers, and the spread between them.
-
-        Each resample also draws as many trainings as there are, with replacement, so that the interval of the mean
-        holds both doubts: other genes, and other seeds.
-        """
-        for scorer in scorers:
-            for metric in self.metrics if scorer.seeds else ():
-                key, keys = (scorer.name, metric.name), [(one.name, metric.name) for one in scorer.trainings()]
-                if not all(one in self.estimates for one in keys):
-                    continue
-                values = np.array([self.estimates[one] for one in keys])
-                self.estimates[key] = float(values.mean())
-                self.spread[key] = float(values.std(ddof=1)) if len(values) > 1 else NAN
-                if self.replicates:
-                    drawn = np.stack([self.replicates[one] for one in keys])
-                    resamples = drawn.shape[1]
-                    chosen = np.random.default_rng([seed, len(keys)]).integers(0, len(keys), (len(keys), resamples))
-                    self.replicates[key] = drawn[chosen, np.arange(resamples)].mean(axis=0)
-
-    def say_why_undefined(
-        self, scorers: Sequence[Scorer], left_out: Mapping[str, str], negatives: Sequence[str]
-    ) -> None:
-        """Note what makes a metric undefined on the evaluated rows themselves; empty where it is defined."""
-        for scorer in scorers:
-            parts = [self.parts[one.name] for one in scorer.trainings() if one.name in self.parts]
-            for metric in self.metrics:
-                reasons = [_why_undefined(metric, part, self.views[metric.rows], negatives) for part in parts]
-                why = left_out.get(scorer.name) or next((reason for reason in reasons if reason), "")
-                self.why[scorer.name, metric.name] = why
-
-    def metric_rows(self, scorers: Sequence[Scorer]) -> Iterator[dict[str, Any]]:
-        for scorer in scorers:
-            for metric in self.metrics:
-                view, key = self.views[metric.rows], (scorer.name, metric.name)
-                yield {
-                    "scorer": scorer.name,
-                    "kind": scorer.kind,
-                    "metric": metric.name,
-                    **_bounded(self.estimates.get(key), self.replicates.get(key), self.why[key], metric, view),
-                    "n": int(view.kept.sum()),
-                    "n_positive": view.n_positive,
-                    "n_groups": view.n_groups,
-                    "prevalence": view.prevalence,
-                    "n_seeds": len(scorer.trainings()),
-                    "seed_sd": self.spread.get(key),
-                }
-
-    def differences(self, scorers: Sequence[Scorer], reference: str | None) -> Iterator[dict[str, Any]]:
-        """Scorer minus rival for every scorer and every rival: the reference, the baselines and the base scorers."""
-        given = [reference] if reference else []
-        rivals = list(dict.fromkeys([*given, *(s.name for s in scorers if s.kind != "learned")]))
-        for scorer in scorers:
-            for rival in (one for one in rivals if one != scorer.name):
-                for metric in self.metrics:
-                    mine, theirs = (scorer.name, metric.name), (rival, metric.name)
-                    why = "; ".join(f"{key[0]}: {self.why[key]}" for key in (mine, theirs) if self.why[key])
-                    estimate = None if why else self.estimates[mine] - self.estimates[theirs]
-                    drawn = self.replicates[mine] - self.replicates[theirs] if self.replicates and not why else None
-                    bounded = _bounded(estimate, drawn, why, metric, self.views[metric.rows])
-                    yield {"scorer": scorer.name, "reference": rival, "metric": metric.name, **bounded}
+    Each resample also draws as many trainings as there are, with replacement, so that the interval of the mean holds
+    both doubts: other genes, and other seeds.
+    """
+    spread = {}
+    for scorer in (one for one in scorers if one.seeds):
+        for metric in points.metrics():
+            keys = [(one.name, metric.name) for one in scorer.trainings()]
+            if any(key not in values for key in keys):
+                continue
+            each = np.stack([values[key] for key in keys])
+            data, drawn = each[:, 0], each[:, 1:]
+            shape = (len(keys), drawn.shape[1])
+            chosen = np.random.default_rng([seed, len(keys)]).integers(0, len(keys), shape)
+            pooled = drawn[chosen, np.arange(shape[1])].mean(axis=0)
+            values[scorer.name, metric.name] = np.append(data.mean(), pooled)
+            spread[scorer.name, metric.name] = float(data.std(ddof=1)) if len(keys) > 1 else NAN
+    return spread
 
 
-def _bounded(
-    estimate: float | None, replicates: Float[np.ndarray, " resamples"] | None, why: str, metric: Metric, view: _View
-) -> dict[str, Any]:
-    known = NAN if why or estimate is None else estimate
-    drawn = np.empty(0) if replicates is None else replicates
-    undefined = None if np.isnan(known) else int(np.isnan(drawn).sum())
-    bounded = with_interval(known, drawn, view.n_groups, LACKING[metric.rows], why or "undefined on these rows")
-    return {**bounded, "undefined_resamples": undefined}
+def _bounded(values: Replicates | None, truth: _Truth, undefined: str) -> dict[str, Any]:
+    known = np.full(1, NAN) if values is None else values
+    lost = None if np.isnan(known[0]) else int(np.isnan(known[1:]).sum())
+    return {**with_interval(known, truth.n_groups, undefined), "undefined_resamples": lost}
 
 
-def _why_undefined(metric: Metric, part: _Part, view: _View, negatives: Sequence[str]) -> str:
-    rows = len(view.unit)
-    if metric.rows == "binary":
-        if not view.n_positive:
-            return f"no {POSITIVE} variant among the {rows} rows of binary metrics"
-        if view.n_positive == rows:
-            return f"no negative variant ({', '.join(negatives)}) among the {rows} rows of binary metrics"
-        if rows < metric.fewest_rows:
-            return f"only {rows} rows, fewer than the list is long"
-        if metric.for_delta_only and part.scorer.scale != "delta":
-            return f"the score is a {part.scorer.scale}, not a Δ, so a Δ threshold does not apply"
-        return ""
-    truth = "validated Δ" if metric.rows == "target" else "measured effect"
-    pair = metric.name.split("_", 1)[1]
-    if rows < 2:
-        return f"{rows} rows with a {truth}; two are the least"
-    if pair == "effect" and part.signed_missing:
-        if part.signed_missing == rows:
-            return "the scorer has no sign"
-        return f"the signed score is missing on {part.signed_missing} of {rows} rows"
-    if pair in part.constant:
-        return "the score is the same on all rows"
-    spread = np.abs(view.truth) if pair == "effect_magnitude" else view.truth
-    return f"the {truth} is the same on all rows" if np.ptp(spread) == 0 else ""
+def _why_undefined(metric: Metric, scorer: Scorer, rows: pd.DataFrame, truth: _Truth) -> str:
+    """What makes a metric undefined on the evaluated rows, if it is."""
+    if metric.truth == "binary":
+        if metric.for_delta_only and scorer.scale != "delta":
+            return "only for scores that are a Δ"
+        if 0 < truth.values.sum() < len(truth.values):
+            return f"the list is longer than the {len(truth.values)} rows"
+        return f"only one side among the {len(truth.values)} rows of binary metrics"
+    signed = rows[[one.signed_column for one in scorer.trainings()]][truth.kept]
+    if metric.truth == "effect" and signed.isna().any(axis=None):
+        return "the scorer does not give every row a sign"
+    return f"score or truth does not vary over the {len(truth.values)} rows"

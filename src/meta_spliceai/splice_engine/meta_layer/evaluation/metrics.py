@@ -1,4 +1,4 @@
-"""The metrics used to evaluate a scorer, and their computation on many resamples at once.
+"""The metrics used to evaluate a scorer, and the one bootstrap behind every interval.
 
 A resample changes how often a row counts, never the order of the scores. So each scorer is sorted once, and every
 resample needs one cumulative sum of the rows' multiplicities. The binary metrics change only where a positive stands:
@@ -7,9 +7,10 @@ the arrays after the cumulative sum have one column per run of tied scores that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,23 @@ LEVEL = 0.95
 DRAWN_AT_ONCE = 2_000_000
 """Group draws held in memory while the multiplicities are counted."""
 
+CELLS_AT_ONCE = 400_000
+"""Resamples × rows worked on at a time; more no longer fits the cache of one core."""
+
+WORKERS = 2
+"""Threads that work through the resamples."""
+
 UNDEFINED_ALLOWED = 0.05
 """Share of resamples on which a metric may be undefined before no interval is given."""
 
 NAN = float("nan")
 
+Key = TypeVar("Key")
 Rows = Float[np.ndarray, " rows"]
 Units = Int[np.ndarray, " rows"]
 Counts = Int[np.ndarray, "resamples groups"]
 Replicates = Float[np.ndarray, " resamples"]
+Ranks = Float[np.ndarray, "resamples rows"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class ResamplingPlan:
         counts: how often each group is in each resample; rows sum to the number of groups.
     """
 
-    unit: Int[np.ndarray, " rows"]
+    unit: Units
     labels: np.ndarray
     counts: Counts
 
@@ -54,15 +63,9 @@ class ResamplingPlan:
     def n_groups(self) -> int:
         return len(self.labels)
 
-    @property
-    def everything(self) -> Int[np.ndarray, "1 groups"]:
-        """The data themselves, as a resample that holds every group once."""
-        return np.ones((1, self.n_groups), dtype=np.int32)
-
-    def chunks(self, resamples_at_once: int) -> Iterator[Int[np.ndarray, "chunk groups"]]:
-        """The resamples a few at a time, so that (resamples × rows) arrays stay small enough for the cache."""
-        for start in range(0, len(self.counts), resamples_at_once):
-            yield self.counts[start : start + resamples_at_once]
+    def by_group(self, values: Rows) -> Float[np.ndarray, " groups"]:
+        """The sum of a value over each group's rows."""
+        return np.bincount(self.unit, weights=values, minlength=self.n_groups)
 
 
 def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> ResamplingPlan:
@@ -71,10 +74,7 @@ def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> Re
     values = pd.Series(np.asarray(groups, dtype=object))
     bad = values.isna() | (values.astype(str) == "")
     if bad.any():
-        raise InputError(
-            f"{int(bad.sum())} rows without a group, first at row {int(bad.idxmax()) + 1}; "
-            "the bootstrap draws whole groups, so every row needs one (column 'group')"
-        )
+        raise InputError(f"{int(bad.sum())} rows without a group, first at row {int(bad.idxmax()) + 1}")
     unit, labels = pd.factorize(values.astype(str).to_numpy(), sort=True)
     n_groups = len(labels)
     rng = np.random.default_rng(seed)
@@ -88,62 +88,63 @@ def plan_resamples(groups: pd.Series | np.ndarray, n_boot: int, seed: int) -> Re
     return ResamplingPlan(unit.astype(np.int64), np.asarray(labels), counts)
 
 
-def with_interval(
-    estimate: float,
-    replicates: Replicates,
-    n_groups: int,
-    lacking: str,
-    undefined: str,
-    allowed: float = UNDEFINED_ALLOWED,
-) -> dict[str, Any]:
-    """An estimate and the central interval of its bootstrap replicates, as a row of a table: estimate, low, high, and a
-    reason where something is not given.
+def resampled(
+    plan: ResamplingPlan, at: Callable[[Counts], dict[Key, Replicates]], rows_at_once: int = 1
+) -> dict[Key, Replicates]:
+    """Every number that `at` gives of some resamples: its value on the data first, then on each resample.
 
     Args:
-        replicates: the metric on each resample, NaN where it is undefined there.
+        rows_at_once: columns of the widest array that `at` makes; a few resamples at a time keep it in the cache.
+    """
+    step = max(1, CELLS_AT_ONCE // max(1, rows_at_once))
+    chunks = [plan.counts[start : start + step] for start in range(0, len(plan.counts), step)]
+    data = at(np.ones((1, plan.n_groups), dtype=np.int32))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        pieces = [data, *pool.map(at, chunks)]
+    return {key: np.concatenate([piece[key] for piece in pieces]) for key in data}
+
+
+def with_interval(
+    values: Replicates, n_groups: int, undefined: str, allowed: float = UNDEFINED_ALLOWED
+) -> dict[str, Any]:
+    """A number and the central interval of its resamples, as a row of a table: estimate, low, high, and a reason where
+    something is not given.
+
+    Args:
+        values: from `resampled`: the number of the data, then of each resample, NaN where it is undefined there.
         n_groups: groups resampled; with a single one every resample is the data themselves.
-        lacking: what a resample lacks when the metric is undefined on it, in words.
-        undefined: the reason where the estimate itself is NaN.
-        allowed: share of resamples on which the metric may be undefined; the others then say what groups would give
+        undefined: the reason where the number itself is NaN.
+        allowed: share of resamples on which the number may be undefined; the others then say what groups would give
             that define it.
     """
+    estimate, drawn = float(values[0]), values[1:]
+    row = {"estimate": estimate, "low": NAN, "high": NAN}
+    lost = int(np.isnan(drawn).sum())
+    told = f"undefined on {lost} of {len(drawn)} resamples"
     if np.isnan(estimate):
-        return {"estimate": NAN, "low": NAN, "high": NAN, "reason": undefined}
-    row = {"estimate": float(estimate), "low": NAN, "high": NAN}
-    lost = int(np.isnan(replicates).sum())
-    told = f"undefined on {lost} of {len(replicates)} resamples{f' ({lacking})' if lacking else ''}"
-    if not len(replicates):
+        return {**row, "reason": undefined}
+    if not len(drawn):
         return {**row, "reason": "no interval: no resamples were asked for"}
     if n_groups < 2:
         return {**row, "reason": "no interval: all evaluated rows are in one group"}
-    if lost > allowed * len(replicates):
+    if lost > allowed * len(drawn):
         return {**row, "reason": f"no interval: {told}"}
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(replicates[~np.isnan(replicates)], [tail, 100 - tail])
+    low, high = np.percentile(drawn[~np.isnan(drawn)], [tail, 100 - tail])
     return {**row, "low": float(low), "high": float(high), "reason": told if lost else ""}
 
 
 def bootstrap_table(
-    plan: ResamplingPlan,
-    at: Callable[[Counts], dict[str, Replicates]],
-    lacking: str,
-    undefined: str,
-    resamples_at_once: int = 1_000_000,
+    plan: ResamplingPlan, at: Callable[[Counts], dict[str, Replicates]], undefined: str, rows_at_once: int = 1
 ) -> pd.DataFrame:
-    """Every number that `at` gives of some resamples, of the data and with its interval: a row per number (index
-    `metric`); `lacking` and `undefined` as in `with_interval`."""
-    whole = at(plan.everything)
-    pieces = [at(counts) for counts in plan.chunks(resamples_at_once)]
-    rows = {}
-    for metric, value in whole.items():
-        drawn = np.concatenate([piece[metric] for piece in pieces]) if pieces else np.empty(0)
-        rows[metric] = with_interval(value[0], drawn, plan.n_groups, lacking, undefined)
+    """Every number that `at` gives, with its interval: a row per number (index `metric`); see `resampled` and
+    `with_interval`."""
+    found = resampled(plan, at, rows_at_once)
+    rows = {metric: with_interval(values, plan.n_groups, undefined) for metric, values in found.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 
-def share(
-    hits: Float[np.ndarray, " rows"], of: Float[np.ndarray, " rows"], plan: ResamplingPlan, nothing: str
-) -> dict[str, Any]:
+def share(hits: Rows, of: Rows, plan: ResamplingPlan, nothing: str) -> dict[str, Any]:
     """The share Σ hits / Σ of, bootstrapped over the plan's groups, as a row of a table: estimate, low, high, hits, of,
     groups (in which something could hit; the interval rests on these, however many others were drawn) and reason, which
     is `nothing` where nothing could hit.
@@ -152,20 +153,20 @@ def share(
     sample of groups with something to hit. Where few groups have that, it is about as wide as their shares lie apart,
     and where a single one has, there is none. A row may hit, and could have hit, several times.
     """
-    by_group = np.stack([np.bincount(plan.unit, weights=w, minlength=plan.n_groups) for w in (hits, of)], axis=1)
-    hit, could = (float(total) for total in by_group.sum(axis=0))
+    by_group = np.stack([plan.by_group(hits), plan.by_group(of)], axis=1)
     groups = int((by_group[:, 1] > 0).sum())
-    told = {"hits": hit, "of": could, "groups": groups}
+
+    def at(counts: Counts) -> dict[str, Replicates]:
+        hit, could = (counts.astype(np.float64) @ by_group).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {"share": np.where(could > 0, hit / could, np.nan)}
+
+    found = with_interval(resampled(plan, at)["share"], plan.n_groups, nothing, allowed=1.0)
     if groups == 1 and plan.n_groups > 1:
-        where = plan.labels[by_group[:, 1].argmax()]
-        why = f"no interval: all {could:g} that could be hit are in one group ({where})"
-        return {"estimate": hit / could, "low": NAN, "high": NAN, **told, "reason": why}
-    drawn = plan.counts.astype(np.float64) @ by_group
-    with np.errstate(invalid="ignore", divide="ignore"):
-        replicates = np.where(drawn[:, 1] > 0, drawn[:, 0] / drawn[:, 1], np.nan)
-    estimate = hit / could if could else NAN
-    bounded = with_interval(estimate, replicates, plan.n_groups, nothing, nothing, allowed=1.0)
-    return {**{key: bounded[key] for key in ("estimate", "low", "high")}, **told, "reason": bounded["reason"]}
+        found |= {"low": NAN, "high": NAN, "reason": "no interval: all that could be hit is in one group"}
+    hit, could = (float(total) for total in by_group.sum(axis=0))
+    reason = found.pop("reason")
+    return {**found, "hits": hit, "of": could, "groups": groups, "reason": reason}
 
 
 @dataclass(frozen=True)
@@ -173,19 +174,18 @@ class Metric:
     """One number of the evaluation.
 
     Attributes:
-        rows: which rows it is computed on: "binary" (the two sides, see `sides`), "target" (rows with a validated Δ)
-            or "effect" (rows with a measured effect, whatever their class).
+        truth: what it is held against, which says on which rows: "binary" (the two sides, see `binary_labels`),
+            "validated_delta" (rows with a validated Δ), "effect" or "effect_magnitude" (rows with a measured effect,
+            whatever their class).
         pitfall: what a reader must know before quoting it; empty if nothing.
         for_delta_only: defined only for scores on the Δ scale.
-        fewest_rows: rows without which it is undefined.
     """
 
     name: str
     label: str
-    rows: Literal["binary", "target", "effect"]
+    truth: Literal["binary", "validated_delta", "effect", "effect_magnitude"]
     pitfall: str = ""
     for_delta_only: bool = False
-    fewest_rows: int = 1
 
 
 _BY_PREVALENCE = "depends on the prevalence: compare only on the same rows"
@@ -198,14 +198,13 @@ _CIRCULAR = (
 _SIGNED = "signed score against signed effect; undefined for a scorer without a sign"
 _MAGNITUDE = "magnitude against magnitude: says nothing about loss or gain"
 
-CORRELATIONS = tuple(
-    Metric(f"{kind.lower()}_{name}", f"{kind} r, {label}", "effect" if "effect" in name else "target", pitfall)
-    for name, label, pitfall in (
-        ("validated_delta", "validated Δ (circular)", _CIRCULAR),
-        ("effect", "measured effect", _SIGNED),
-        ("effect_magnitude", "measured |effect|", _MAGNITUDE),
-    )
-    for kind in ("Pearson", "Spearman")
+CORRELATIONS = (
+    Metric("pearson_validated_delta", "Pearson r, validated Δ (circular)", "validated_delta", _CIRCULAR),
+    Metric("spearman_validated_delta", "Spearman r, validated Δ (circular)", "validated_delta", _CIRCULAR),
+    Metric("pearson_effect", "Pearson r, measured effect", "effect", _SIGNED),
+    Metric("spearman_effect", "Spearman r, measured effect", "effect", _SIGNED),
+    Metric("pearson_effect_magnitude", "Pearson r, measured |effect|", "effect_magnitude", _MAGNITUDE),
+    Metric("spearman_effect_magnitude", "Spearman r, measured |effect|", "effect_magnitude", _MAGNITUDE),
 )
 
 
@@ -220,25 +219,18 @@ class OperatingPoints:
 
     def metrics(self) -> tuple[Metric, ...]:
         """All metrics at these points, binary ones first."""
-        precision, found = "precision at", "detection rate at"
-        recalls = [(f"{100 * recall:g}", _BY_PREVALENCE) for recall in self.recalls]
-        rates = [(f"{100 * rate:g}", _CHOSEN_HERE) for rate in self.false_positive_rates]
+        recalls = [f"{100 * recall:g}" for recall in self.recalls]
+        rates = [f"{100 * rate:g}" for rate in self.false_positive_rates]
+        named = [
+            *(("precision_at_recall_" + r, f"precision at recall {r} %", _BY_PREVALENCE) for r in recalls),
+            *((f"precision_top_{k}", f"precision at the top {k}", _BY_PREVALENCE) for k in self.tops),
+            *((f"detection_rate_at_{t:g}", f"detection rate at Δ ≥ {t:g}", _NO_ALARMS) for t in self.thresholds),
+            *(("detection_rate_at_fpr_" + f, f"detection rate at {f} % false positives", _CHOSEN_HERE) for f in rates),
+        ]
         return (
             Metric("auroc", "AUROC", "binary", "blind to how rare altering variants are"),
             Metric("auprc", "AUPRC", "binary", _BY_PREVALENCE),
-            *(Metric(f"precision_at_recall_{r}", f"{precision} recall {r} %", "binary", why) for r, why in recalls),
-            *(
-                Metric(f"precision_top_{k}", f"{precision} the top {k}", "binary", _BY_PREVALENCE, fewest_rows=k)
-                for k in self.tops
-            ),
-            *(
-                Metric(f"detection_rate_at_{t:g}", f"{found} Δ ≥ {t:g}", "binary", _NO_ALARMS, for_delta_only=True)
-                for t in self.thresholds
-            ),
-            *(
-                Metric(f"detection_rate_at_fpr_{f}", f"{found} {f} % false positives", "binary", why)
-                for f, why in rates
-            ),
+            *(Metric(name, label, "binary", why, why == _NO_ALARMS) for name, label, why in named),
             *CORRELATIONS,
         )
 
@@ -267,9 +259,7 @@ class RankedScores:
     last: Int[np.ndarray, " runs"]
     positive_scores: Float[np.ndarray, " positives"]
 
-    def at(
-        self, counts: Int[np.ndarray, "resamples groups"], points: OperatingPoints
-    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+    def at(self, counts: Counts, points: OperatingPoints) -> dict[str, Replicates]:
         """Every binary metric on every resample; NaN where a resample lacks a class.
 
         Definitions, with TP, FP the positives and negatives at or above a score, P and N all of them:
@@ -280,12 +270,11 @@ class RankedScores:
         rate f is the largest TP / P of a threshold with FP ≤ f N.
         """
         resamples = len(counts)
+        if len(self.first) == 0:
+            return {m.name: np.full(resamples, np.nan) for m in points.metrics() if m.truth == "binary"}
         total = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int32)
-        rows = total[:, -1].astype(np.float64) if total.shape[1] else np.zeros(resamples)
+        rows = total[:, -1].astype(np.float64)
         weight = np.take(counts, self.positive_unit, axis=1)
-        runs = len(self.first)
-        if runs == 0:
-            return {m.name: np.full(resamples, np.nan) for m in points.metrics() if m.rows == "binary"}
         here = np.add.reduceat(weight, self.positive_run_start, axis=1).astype(np.float64)
         true = np.cumsum(here, axis=1)
         through = total[:, self.last].astype(np.float64)
@@ -322,9 +311,7 @@ class RankedScores:
         return values
 
 
-def rank_scores(
-    positive: Bool[np.ndarray, " rows"], score: Float[np.ndarray, " rows"], unit: Int[np.ndarray, " rows"]
-) -> RankedScores:
+def rank_scores(positive: Bool[np.ndarray, " rows"], score: Rows, unit: Units) -> RankedScores:
     """Sort the scores of one scorer once; `score` is finite, higher = more likely positive."""
     order = np.argsort(-score, kind="stable")
     ordered, is_positive = score[order], positive[order]
@@ -348,9 +335,6 @@ def _runs(ordered: Rows) -> tuple[Units, Int[np.ndarray, " runs"], Int[np.ndarra
     return np.cumsum(new_run) - 1, first, np.append(first[1:], len(ordered)) - 1
 
 
-PerResample = Float[np.ndarray, " resamples"]
-Ranks = Float[np.ndarray, "resamples rows"]
-
 NO_SPREAD = 1e-12
 """Variance, as a share of the variance over all rows, at or below which a resample counts as constant."""
 
@@ -366,7 +350,7 @@ def pearson_sums(x: Rows, y: Rows, unit: Units, groups: int) -> PearsonSums:
     return np.stack([np.bincount(unit, weights=c, minlength=groups) for c in columns], axis=1)
 
 
-def correlation(sums: PearsonSums, counts: Counts) -> PerResample:
+def correlation(sums: PearsonSums, counts: Counts) -> Replicates:
     """Pearson's r on every resample; NaN where fewer than two rows are drawn or one side is constant."""
     return _r(*(counts.astype(np.float64) @ sums).T)
 
@@ -378,7 +362,7 @@ class SortedOnce(NamedTuple):
     run_last: Int[np.ndarray, " runs"]
     run_of_row: Units
 
-    def ranks(self, counts: Int[np.ndarray, "resamples groups"]) -> Ranks:
+    def ranks(self, counts: Counts) -> Ranks:
         """Midranks, in row order, among the rows as drawn (a row drawn twice counts twice)."""
         through = np.cumsum(np.take(counts, self.unit, axis=1), axis=1, dtype=np.int32)[:, self.run_last]
         middle = through.astype(np.float64)
@@ -396,40 +380,15 @@ def sort_once(x: Rows, unit: Units) -> SortedOnce:
     return SortedOnce(unit[order], run_last, run_of_row)
 
 
-class WeightedRanks(NamedTuple):
-    """Ranks of the truth on a few resamples, centred and weighted once for all scorers.
-
-    Attributes:
-        middle: mean of the midranks of the rows drawn, (n + 1) / 2, whatever the ties.
-        scale: 1 / n, which keeps squares near 1.
-        square: Σ weights × centred, scaled ranks².
-    """
-
-    weights: Int[np.ndarray, "resamples rows"]
-    n: PerResample
-    middle: Float[np.ndarray, "resamples 1"]
-    scale: Float[np.ndarray, "resamples 1"]
-    weighted: Ranks
-    square: PerResample
-
-
-def weigh_ranks(ranks: Ranks, weights: Int[np.ndarray, "resamples rows"]) -> WeightedRanks:
+def rank_correlation(x: Ranks, y: Ranks, weights: Int[np.ndarray, "resamples rows"]) -> Replicates:
+    """Spearman's r: Pearson's r of the midranks, which is exact under ties. Both ranks are of the same drawn rows,
+    `weights` how often each is drawn."""
     n = weights.sum(axis=1, dtype=np.int64).astype(np.float64)
-    middle, scale = ((n + 1) / 2)[:, None], (1 / np.maximum(n, 1))[:, None]
-    centred = (ranks - middle) * scale
-    weighted = centred * weights
-    return WeightedRanks(weights, n, middle, scale, weighted, np.einsum("br,br->b", weighted, centred))
-
-
-def rank_correlation(ranks: Ranks, truth: WeightedRanks) -> PerResample:
-    """Spearman's r: Pearson's r of the midranks, which is exact under ties. Both ranks are of the same drawn rows."""
-    centred = ranks - truth.middle
-    centred *= truth.scale
-    xy = np.einsum("br,br->b", truth.weighted, centred)
-    centred *= centred
-    xx = np.einsum("br,br->b", truth.weights, centred)
-    zero = np.zeros_like(truth.n)
-    return _r(truth.n, zero, zero, xx, truth.square, xy)
+    middle, scale = ((n + 1) / 2)[:, None], (1 / np.maximum(n, 1))[:, None]  # the scale keeps squares near 1
+    x, y = (x - middle) * scale, (y - middle) * scale
+    weighted = y * weights
+    xx, yy, xy = (np.einsum("br,br->b", a, b) for a, b in ((weights, x * x), (weighted, y), (weighted, x)))
+    return _r(n, np.zeros_like(n), np.zeros_like(n), xx, yy, xy)
 
 
 def _standard(values: Rows) -> Rows:
@@ -438,9 +397,7 @@ def _standard(values: Rows) -> Rows:
     return np.zeros_like(centred) if np.ptp(values) == 0 else centred / centred.std()
 
 
-def _r(
-    n: PerResample, x: PerResample, y: PerResample, xx: PerResample, yy: PerResample, xy: PerResample
-) -> PerResample:
+def _r(n: Replicates, x: Replicates, y: Replicates, xx: Replicates, yy: Replicates, xy: Replicates) -> Replicates:
     with np.errstate(invalid="ignore", divide="ignore"):
         var_x, var_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
         r = (xy / n - x * y / n**2) / np.sqrt(var_x * var_y)

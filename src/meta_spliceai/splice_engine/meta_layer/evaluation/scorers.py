@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.base_layer.scores import ACCEPTOR, DONOR
-from meta_spliceai.splice_engine.variants.table import CLASSES, LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
+from meta_spliceai.splice_engine.variants.table import LOW_FREQUENCY, NORMAL, SPLICE_ALTERING, Coverage
 
 POSITIVE = SPLICE_ALTERING
 NEGATIVES: tuple[str, ...] = (NORMAL,)
@@ -25,11 +25,8 @@ MAY_BE_NEGATIVE = (NORMAL, LOW_FREQUENCY)
 
 def check_negatives(negatives: Sequence[str]) -> tuple[str, ...]:
     """The classes asked for as negatives, in the order of MAY_BE_NEGATIVE; InputError for none or another class."""
-    for name in negatives:
-        if name not in MAY_BE_NEGATIVE:
-            raise unknown_value("negative class", name, MAY_BE_NEGATIVE)
-    if not negatives:
-        raise InputError(f"no negative class; choose among {', '.join(MAY_BE_NEGATIVE)}")
+    if not negatives or not set(negatives) <= set(MAY_BE_NEGATIVE):
+        raise InputError(f"negative classes {', '.join(negatives)}; choose among {', '.join(MAY_BE_NEGATIVE)}")
     return tuple(name for name in MAY_BE_NEGATIVE if name in negatives)
 
 
@@ -58,7 +55,6 @@ def training_labels(
 Kind = Literal["baseline", "base", "external", "learned"]
 Scale = Literal["delta", "probability", "rank"]
 KINDS: tuple[str, ...] = get_args(Kind)
-SCALES: tuple[str, ...] = get_args(Scale)
 
 PREDICTION_COLUMNS: dict[str, str] = {
     "variant_id": "unique name of the test variant",
@@ -88,13 +84,6 @@ class Scorer:
     scale: Scale = "delta"
     seeds: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise InputError("a scorer has an empty name; the leaderboard needs one")
-        for what, value, choices in (("kind", self.kind, KINDS), ("scale", self.scale, SCALES)):
-            if value not in choices:
-                raise unknown_value(what, value, choices, f"scorer '{self.name}'")
-
     def trainings(self) -> tuple[Scorer, ...]:
         """What has columns of its own: the trainings of a model trained several times, else the scorer itself."""
         return tuple(replace(self, name=name, seeds=()) for name in self.seeds) or (self,)
@@ -108,9 +97,6 @@ class Scorer:
     def signed_column(self) -> str:
         """Column of the signed score: negative = loss, like the effect; NaN if the scorer has no sign."""
         return f"{self.name}.signed"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"seeds": list(self.seeds)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Scorer:
@@ -141,15 +127,11 @@ def strongest(delta: Float[np.ndarray, "rows 3"]) -> Float[np.ndarray, " rows"]:
     return sites[np.arange(len(sites)), np.abs(sites).argmax(axis=1)]
 
 
-def scores_from_delta(delta: Float[np.ndarray, "rows 3"]) -> Scores:
-    return signed_scores(strongest(delta))
-
-
 def target_magnitude(
     values: Float[np.ndarray, "rows 3"], used: Bool[np.ndarray, " rows"]
 ) -> Float[np.ndarray, " rows"]:
     """Magnitude of the validated Δ over the acceptor and donor channels; NaN for rows that have no target."""
-    return np.where(np.asarray(used, dtype=bool), scores_from_delta(np.nan_to_num(values)).score, np.nan)
+    return np.where(np.asarray(used, dtype=bool), np.abs(strongest(np.nan_to_num(values))), np.nan)
 
 
 def predictions_frame(
@@ -168,77 +150,52 @@ def check_predictions(predictions: pd.DataFrame, scorers: Sequence[Scorer]) -> p
     """The predictions with a fresh index and float columns; a scorer without a signed column gets NaN there.
 
     Raises:
-        InputError: no rows or scorers, a name twice, a missing column, a class nobody knows, a duplicated variant,
-            an infinite score. The first offending row is named.
+        InputError: no rows or scorers, a name twice, a missing column, a duplicated variant, an infinite score.
     """
-    if not scorers:
-        raise InputError("no scorer to evaluate; give at least one")
-    columns = [training for scorer in scorers for training in scorer.trainings()]
-    names = [scorer.name for scorer in scorers if scorer.seeds] + [training.name for training in columns]
+    trainings = [training for scorer in scorers for training in scorer.trainings()]
+    names = [scorer.name for scorer in scorers if scorer.seeds] + [training.name for training in trainings]
+    if predictions.empty or not names:
+        raise InputError("predictions: no rows or no scorer; there is nothing to evaluate")
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"scorer '{twice}' is given twice; names must differ")
-    needed = [*PREDICTION_COLUMNS, *(training.score_column for training in columns)]
-    missing = [column for column in needed if column not in predictions]
+        raise InputError(f"a scorer is given twice; names must differ: {', '.join(names)}")
+    missing = [
+        column
+        for column in [*PREDICTION_COLUMNS, *(one.score_column for one in trainings)]
+        if column not in predictions
+    ]
     if missing:
         raise InputError(f"predictions: column {', '.join(missing)} missing; found {', '.join(map(str, predictions))}")
-    if predictions.empty:
-        raise InputError("predictions: no rows; there is nothing to evaluate")
     frame = predictions.reset_index(drop=True).copy()
-    twice_in = frame["variant_id"].duplicated()
-    if twice_in.any():
-        raise InputError(
-            f"predictions: {int(twice_in.sum())} duplicated variant_id, first at row {int(twice_in.idxmax()) + 1}: "
-            f"'{frame['variant_id'][twice_in.idxmax()]}'; a variant counts once"
-        )
-    strange = ~frame["classification"].isin(CLASSES)
-    if strange.any():
-        row = int(strange.idxmax())
-        raise unknown_value("class", frame["classification"][row], CLASSES, f"predictions, row {row + 1}")
-    for training in columns:
-        if training.signed_column not in frame:
-            frame[training.signed_column] = np.nan
-    numeric = ["effect", "target", *(c for t in columns for c in (t.score_column, t.signed_column))]
-    for column in numeric:
-        values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
-        garbled = values.isna() & frame[column].notna()
-        bad = garbled | np.isinf(values)
-        if bad.any():
-            row = int(bad.idxmax())
-            raise InputError(
-                f"predictions: column '{column}' holds '{frame[column][row]}' at row {row + 1} "
-                f"({frame['variant_id'][row]}); a finite number or nothing is needed"
-            )
-        frame[column] = values
+    if frame["variant_id"].duplicated().any():
+        twice = frame.loc[frame["variant_id"].duplicated(), "variant_id"].iloc[0]
+        raise InputError(f"predictions: variant_id '{twice}' stands twice; a variant counts once")
+    for column in ("effect", "target", *(name for one in trainings for name in (one.score_column, one.signed_column))):
+        frame[column] = frame[column].astype("float64") if column in frame else np.nan
+        if np.isinf(frame[column]).any():
+            row = int(np.isinf(frame[column]).idxmax()) + 1
+            raise InputError(f"predictions: column '{column}' holds an infinite number, first at row {row}")
     return frame
 
 
-METRIC_COLUMNS = (
-    "scorer",
-    "kind",
-    "metric",
-    "estimate",
-    "low",
-    "high",
-    "n",
-    "n_positive",
-    "n_groups",
-    "prevalence",
-    "undefined_resamples",
-    "n_seeds",
-    "seed_sd",
-    "reason",
-)
-DIFFERENCE_COLUMNS = ("scorer", "reference", "metric", "estimate", "low", "high", "undefined_resamples", "reason")
-COUNTS = ("n", "n_positive", "n_groups", "undefined_resamples", "n_seeds")
+METRIC_COLUMNS = {
+    **{"scorer": "object", "kind": "object", "metric": "object"},
+    **{"estimate": "float64", "low": "float64", "high": "float64"},
+    **{"n": "Int64", "n_positive": "Int64", "n_groups": "Int64", "prevalence": "float64"},
+    **{"undefined_resamples": "Int64", "n_seeds": "Int64", "seed_sd": "float64", "reason": "object"},
+}
+DIFFERENCE_COLUMNS = {
+    **{"scorer": "object", "reference": "object", "metric": "object"},
+    **{"estimate": "float64", "low": "float64", "high": "float64"},
+    **{"undefined_resamples": "Int64", "reason": "object"},
+}
+"""Columns of the two tables of an evaluation, and their types."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One learned model against one baseline, in words.
 
     Attributes:
-        beats: True if the whole interval is above zero, False if it is not, None if the difference is undefined.
+        beats: True if the whole interval is above zero, False if it is not, None if there is no difference or interval.
     """
 
     scorer: str
@@ -267,31 +224,27 @@ class Evaluation:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def value(self, scorer: str, metric: str) -> pd.Series:
-        return self._row(self.metrics, scorer=scorer, metric=metric)
+        return _row(self.metrics, scorer=scorer, metric=metric)
 
     def difference(self, scorer: str, reference: str, metric: str) -> pd.Series:
-        return self._row(self.differences, scorer=scorer, metric=metric, reference=reference)
+        return _row(self.differences, scorer=scorer, reference=reference, metric=metric)
 
     def leaderboard(self, metric: str = "auprc") -> pd.DataFrame:
         """One row per scorer with every metric's estimate, low and high: baselines first, then base, then learned.
 
         Within a kind the best in `metric` stands first; undefined ones last.
         """
-        names = list(dict.fromkeys(self.metrics["metric"]))
-        if metric not in names:
-            raise unknown_value("metric", metric, names)
         rows = []
         for scorer in self.scorers:
-            mine = self.metrics[self.metrics["scorer"] == scorer.name].set_index("metric")
             row: dict[str, Any] = {"scorer": scorer.name, "kind": scorer.kind, "note": scorer.note}
-            for name in names:
-                row |= {name: mine.loc[name, "estimate"], f"{name}.low": mine.loc[name, "low"]}
-                row[f"{name}.high"] = mine.loc[name, "high"]
+            for one in self.metrics[self.metrics["scorer"] == scorer.name].itertuples():
+                row |= {one.metric: one.estimate, f"{one.metric}.low": one.low, f"{one.metric}.high": one.high}
             rows.append(row)
         table = pd.DataFrame(rows)
-        kinds = pd.Categorical(table["kind"], KINDS).codes
-        table = table.assign(_kind=kinds).sort_values(["_kind", metric], ascending=[True, False], kind="stable")
-        return table.drop(columns="_kind").reset_index(drop=True)
+        if metric not in table:
+            raise unknown_value("metric", metric, dict.fromkeys(self.metrics["metric"]))
+        place = pd.Series(pd.Categorical(table["kind"], KINDS).codes)
+        return table.iloc[np.lexsort([-table[metric], place])].reset_index(drop=True)
 
     def verdicts(self, metric: str = "auprc") -> list[Verdict]:
         """Every learned model and external tool against every baseline, base scorer and (other) external tool, in the
@@ -303,32 +256,18 @@ class Evaluation:
 
     def _verdict(self, scorer: str, rival: str, metric: str) -> Verdict:
         row = self.difference(scorer, rival, metric)
-        label = self.settings.get("labels", {}).get(metric, metric)
-        if np.isnan(row["estimate"]):
-            return Verdict(scorer, rival, metric, None, f"cannot be compared with {rival}: {row['reason']}")
-        amount = f"{label} difference {_signed(row['estimate'])}"
         if np.isnan(row["low"]):
-            text = f"is not shown to beat {rival}: {amount}, {row['reason']}"
-            return Verdict(scorer, rival, metric, None, text)
-        amount += f" [{_signed(row['low'])}, {_signed(row['high'])}]"
-        if row["low"] > 0:
-            return Verdict(scorer, rival, metric, True, f"beats {rival}: {amount}")
-        if row["high"] < 0:
-            return Verdict(scorer, rival, metric, False, f"is worse than {rival}: {amount}")
-        return Verdict(scorer, rival, metric, False, f"does not beat {rival}: {amount}")
-
-    def _row(self, table: pd.DataFrame, **wanted: str) -> pd.Series:
-        """The row with these values; InputError for one that no row has."""
-        found = table[np.logical_and.reduce([table[what] == name for what, name in wanted.items()])]
-        for what, name in wanted.items() if found.empty else ():
-            if not (table[what] == name).any():
-                raise unknown_value(what, name, dict.fromkeys(table[what]))
-        return found.iloc[0]
+            return Verdict(scorer, rival, metric, None, f"is not shown to beat {rival}: {row['reason']}")
+        said = "beats" if row["low"] > 0 else "is worse than" if row["high"] < 0 else "does not beat"
+        amount, low, high = (f"{row[name]:+.3f}".replace("-", "−") for name in ("estimate", "low", "high"))
+        label = self.settings.get("labels", {}).get(metric, metric)
+        text = f"{said} {rival}: {label} difference {amount} [{low}, {high}]"
+        return Verdict(scorer, rival, metric, said == "beats", text)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values only; an undefined number is null, its reason stands beside it."""
         return {
-            "scorers": [scorer.to_json() for scorer in self.scorers],
+            "scorers": [asdict(scorer) | {"seeds": list(scorer.seeds)} for scorer in self.scorers],
             "metrics": records(self.metrics),
             "differences": records(self.differences),
             "coverage": self.coverage.to_json(),
@@ -349,17 +288,19 @@ class Evaluation:
         )
 
 
-def tidy(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Rows as a frame with these columns in fixed types: counts Int64, numbers float, the rest text."""
-    frame = pd.DataFrame(rows, columns=list(columns))
-    for column in columns:
-        if column in COUNTS:
-            frame[column] = frame[column].astype("Int64")
-        elif column in ("estimate", "low", "high", "prevalence", "seed_sd"):
-            frame[column] = frame[column].astype("float64")
-        else:
-            frame[column] = frame[column].astype(object)
-    return frame
+def _row(table: pd.DataFrame, **wanted: str) -> pd.Series:
+    """The row with these values; InputError where there is none."""
+    found = table[np.logical_and.reduce([table[what] == name for what, name in wanted.items()])]
+    if found.empty:
+        raise InputError(
+            f"the evaluation has nothing of {', '.join(f'{what} {name!r}' for what, name in wanted.items())}"
+        )
+    return found.iloc[0]
+
+
+def tidy(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a frame with these columns in their types."""
+    return pd.DataFrame(rows, columns=list(columns)).astype(dict(columns))
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -372,9 +313,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if value is None or value is pd.NA or (isinstance(value, float) and not np.isfinite(value)) else value
-
-
-def _signed(value: float) -> str:
-    """Three decimals with a true minus sign; never "−0.000"."""
-    text = f"{value:+.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", "−")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,20 +25,7 @@ from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     rank_scores,
     share,
     sort_once,
-    weigh_ranks,
 )
-
-
-class EffectTypes(NamedTuple):
-    """How well a classifier of several kinds does.
-
-    Attributes:
-        confusion: observed kinds as rows, predicted ones as columns.
-        table: a row for `macro F1`, `accuracy` and `F1 of …`: estimate, low, high, n, reason.
-    """
-
-    confusion: pd.DataFrame
-    table: pd.DataFrame
 
 
 def evaluate_effect_types(
@@ -50,8 +36,9 @@ def evaluate_effect_types(
     *,
     n_boot: int = 2000,
     seed: int = 0,
-) -> EffectTypes:
-    """Confusion and F1 with group-bootstrap intervals.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The confusion (observed kinds as rows, predicted ones as columns) and a table with group-bootstrap intervals: a
+    row for `macro F1`, `accuracy` and `F1 of …`: estimate, low, high, reason, n.
 
     F1 of a kind is 2 TP / (2 TP + FP + FN); macro F1 is the plain mean over the kinds that are observed or predicted,
     so that a rare kind counts as much as a common one. A resample in which a kind is neither observed nor predicted
@@ -75,10 +62,10 @@ def evaluate_effect_types(
             accuracy = true.sum(axis=1) / confusion.sum(axis=(1, 2))
         return {"macro F1": macro, "accuracy": accuracy, **{f"F1 of {kind}": f1[:, i] for kind, i in number.items()}}
 
-    table = bootstrap_table(plan, at, "kind neither observed nor predicted", "neither observed nor predicted")
+    table = bootstrap_table(plan, at, "neither observed nor predicted")
     table["n"] = [counts.sum(), counts.sum(), *counts.sum(axis=1)]
     confusion = pd.DataFrame(counts, index=pd.Index(kinds, name="observed"), columns=pd.Index(kinds, name="predicted"))
-    return EffectTypes(confusion, table)
+    return confusion, table
 
 
 TOLERANCES = (0, 1, 5)
@@ -130,7 +117,7 @@ def evaluate_localisation(
     return pd.DataFrame(rows)
 
 
-CHANNEL_OF = {"acceptor": ACCEPTOR, "donor": DONOR}
+SITES = ("acceptor", "donor")
 PEAK = 0.5
 """Probability from which a position counts as a splice site."""
 
@@ -174,54 +161,40 @@ def evaluate_peaks(
     """
     plan = plan_resamples(groups, n_boot, seed)
     half = reference.shape[1] // 2
-    before = _sites(reference) >= PEAK
+    before = reference[:, :, [ACCEPTOR, DONOR]] >= PEAK
     lost, out_of_reach = _marked(observed, "lost", before.shape, half)
     gained, out_of_reach_too = _marked(observed, "gained", before.shape, half)
     lost_here, gained_here = lost & before, gained & ~before
     expected = (before & ~lost) | gained
-    any_gain = np.array([bool(sites.gained) for sites in observed])
+    no_gain = np.array([not sites.gained for sites in observed])
     rows = []
     for scorer, change in delta.items():
-        after = _sites(reference + change) >= PEAK
+        after = (reference + change)[:, :, [ACCEPTOR, DONOR]] >= PEAK
         new = after & ~before & ~gained
-        no_gain = "no gained site observed that the reference lacks"
         marks = {
             "peak_precision": (after & expected, after, "no peak predicted"),
             "peak_recall": (after & expected, expected, "no peak expected"),
-            "gain_detection": (after & gained_here, gained_here, no_gain),
+            "gain_detection": (after & gained_here, gained_here, "no gained site observed that the reference lacks"),
             "loss_detection": (lost_here & ~after, lost_here, "no reference peak lost"),
+            "false_gain_rate": (new.any(axis=(1, 2)) & no_gain, no_gain, "every variant has a gained site"),
         }
-        counts = {name: (_per_variant(a), _per_variant(b), nothing) for name, (a, b, nothing) in marks.items()}
-        false_gains = (_per_variant(new) > 0) * ~any_gain * 1.0
-        counts["false_gain_rate"] = (false_gains, ~any_gain * 1.0, "every variant has a gained site")
-        for metric, (hits, of, nothing) in counts.items():
-            found = share(hits, of, plan, nothing)
+        for metric, (hits, of, nothing) in marks.items():
+            hit, could = (one.reshape(len(one), -1).sum(axis=1).astype(np.float64) for one in (hits, of))
+            found = share(hit, could, plan, nothing)
             rows.append({"scorer": scorer, "metric": metric, **found, "out_of_reach": out_of_reach + out_of_reach_too})
     return pd.DataFrame(rows)
 
 
-def _sites(values: Float[np.ndarray, "variants positions 3"]) -> Float[np.ndarray, "variants positions 2"]:
-    return values[:, :, list(CHANNEL_OF.values())]
-
-
 def _marked(observed: Sequence[ObservedSites], which: str, shape: tuple[int, ...], half: int) -> tuple[Sites, int]:
+    """Where the sites lost or gained are, and how many of them are outside the positions."""
     marked, outside = np.zeros(shape, dtype=bool), 0
-    order = list(CHANNEL_OF)
     for row, sites in enumerate(observed):
         for site, offset in getattr(sites, which):
             if abs(offset) > half:
                 outside += 1
             else:
-                marked[row, half + offset, order.index(site)] = True
+                marked[row, half + offset, SITES.index(site)] = True
     return marked, outside
-
-
-def _per_variant(marked: Sites) -> Float[np.ndarray, " variants"]:
-    return marked.sum(axis=(1, 2)).astype(np.float64)
-
-
-CHUNK = 50
-"""Resamples at a time."""
 
 
 def replicate_ceiling(
@@ -260,7 +233,7 @@ def replicate_ceiling(
         binary = [side.at(counts, NO_POINTS) for side in ranked]
         return {
             "pearson": r,
-            "spearman": rank_correlation(ranks[0].ranks(counts), weigh_ranks(ranks[1].ranks(counts), weights)),
+            "spearman": rank_correlation(ranks[0].ranks(counts), ranks[1].ranks(counts), weights),
             "reliability": reliability,
             "best_pearson": best,
             "auroc": (binary[0]["auroc"] + binary[1]["auroc"]) / 2,
@@ -269,7 +242,7 @@ def replicate_ceiling(
         }
 
     undefined = "constant replicates, or a class without a variant"
-    return bootstrap_table(plan, at, "constant, or a class not drawn", undefined, CHUNK).assign(n=len(one))
+    return bootstrap_table(plan, at, undefined, len(one)).assign(n=len(one))
 
 
 def _kappa(

@@ -12,38 +12,36 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.special import ndtri
 
 from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.meta_layer.evaluation.baselines import PLACE, load_seqleak, position_design
-from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import (
-    CELLS_AT_ONCE,
-    FEWEST_SCORED,
-    evaluate,
-    rows_in_common,
-)
+from meta_spliceai.splice_engine.meta_layer.evaluation.evaluate import evaluate
 from meta_spliceai.splice_engine.meta_layer.evaluation.metrics import (
     NO_POINTS,
-    OperatingPoints,
+    Counts,
     RankedScores,
+    Replicates,
     ResamplingPlan,
+    Rows,
+    Units,
+    bootstrap_table,
     plan_resamples,
     rank_scores,
-    with_interval,
 )
 from meta_spliceai.splice_engine.meta_layer.evaluation.position import position_features
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import (
-    METRIC_COLUMNS,
     NEGATIVES,
     Evaluation,
     Scorer,
     binary_labels,
     check_predictions,
+    records,
 )
 
 COARSE = {
@@ -56,6 +54,9 @@ COARSE = {
 
 CONTEXT = "context"
 """Column of tables whose variants stand some on their chromosome and some in constructs."""
+
+FEWEST_IN_STRATUM = 20
+"""Rows, and one of each class, that a stratum needs to be evaluated; smaller ones are listed with their size."""
 
 FOLDS = 5
 """Of the rows on which the gain over position is measured."""
@@ -113,37 +114,39 @@ def evaluate_strata(
     *,
     n_boot: int = 1000,
     seed: int = 0,
-    points: OperatingPoints | None = None,
     negatives: Sequence[str] = NEGATIVES,
-) -> pd.DataFrame:
-    """Every metric of every scorer within every stratum.
+) -> list[dict[str, Any]]:
+    """AUPRC and AUROC of every scorer within every stratum that has rows enough (FEWEST_IN_STRATUM), on the rows that
+    all scorers score there, as in `evaluate`; the sizes of the other strata.
 
-    The rows are those that all scorers score, as in `evaluate`; a scorer that covers too few of them altogether is in
-    no stratum. Sources with one class only (the rule, not the exception, in pooled tables) get NaN with a reason.
-
-    The arguments are those of `evaluate`; `strata` has one column per stratification, rows as in predictions.
+    Args:
+        strata: one column per stratification, rows as in predictions.
 
     Returns:
-        Columns stratification, stratum and those of `Evaluation.metrics`; stratum sizes are in `n`.
+        Records with stratification and stratum: the sizes of small strata with a reason, then the columns of
+        `Evaluation.metrics`.
     """
-    frame = check_predictions(predictions, scorers)
-    marked = frame.assign(_row=np.arange(len(frame)))
-    rows, left_out, _ = rows_in_common(marked, scorers, FEWEST_SCORED)
-    evaluated = [scorer for scorer in scorers if scorer.name not in left_out]
-    tables: list[pd.DataFrame] = []
-    for stratification in strata.columns:
-        values = strata[stratification].to_numpy(dtype=object)
-        mine = pd.Series(values[rows["_row"].to_numpy()].astype(str))
-        for stratum in sorted(mine.unique()):
-            part = rows[(mine == stratum).to_numpy()].drop(columns="_row")
-            options: dict[str, Any] = {"points": points, "negatives": negatives, "fewest_scored": 0}
-            found = evaluate(part, evaluated, None, n_boot, seed, **options).metrics
-            tables.append(found.assign(stratification=stratification, stratum=stratum))
-    columns: list[Any] = ["stratification", "stratum", *METRIC_COLUMNS]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-Rows = Float[np.ndarray, " rows"]
+    labels = binary_labels(predictions, negatives)
+    found: list[dict[str, Any]] = []
+    for stratification in strata:
+        values = strata[stratification].to_numpy()
+        evaluated = []
+        for stratum in sorted(set(values)):
+            mine = values == stratum
+            known = labels[mine & np.isfinite(labels)]
+            n, positive = len(known), int(known.sum())
+            about = {"stratification": str(stratification), "stratum": str(stratum)}
+            if n < FEWEST_IN_STRATUM or not 0 < positive < n:
+                reason = f"{n} rows, {positive} of them positive: not evaluated"
+                found.append({**about, "n": n, "n_positive": positive, "reason": reason})
+                continue
+            options: dict[str, Any] = {"points": NO_POINTS, "negatives": negatives, "fewest_scored": 0}
+            metrics = evaluate(predictions[mine], scorers, None, n_boot, seed, **options).metrics
+            kept = metrics[metrics["metric"].isin(("auprc", "auroc"))]
+            kept = kept.drop(columns=["undefined_resamples", "n_seeds", "seed_sd"])
+            evaluated += [{**about, **record} for record in records(kept)]
+        found += evaluated
+    return found
 
 
 def within_strata_auroc(
@@ -164,62 +167,45 @@ def within_strata_auroc(
     counted, and a model trained several times is evaluated training by training.
 
     Returns:
-        A row per scorer: estimate, low, high, pairs (compared), n, n_left_aside, reason; index: scorer.
+        A row per scorer: estimate, low, high, reason, pairs (compared), n, n_left_aside; index: scorer.
     """
     frame = check_predictions(predictions, scorers)
     code = pd.factorize(np.asarray(strata, dtype=object).astype(str), sort=True)[0]
     y = binary_labels(frame, negatives)
-    rows = []
+    tables = {}
     for scorer in (one for given in scorers for one in given.trainings()):
         score = frame[scorer.score_column].to_numpy()
-        kept = ~np.isnan(y) & ~np.isnan(score)
+        sided, scored = ~np.isnan(y), ~np.isnan(score)
+        kept = sided & scored
         plan = plan_resamples(frame["group"][kept], n_boot, seed)
-        held = _hold(y[kept], score[kept], code[kept], plan)
-        chunks = plan.chunks(max(1, CELLS_AT_ONCE // max((len(part.truth) for part in held), default=1)))
-        value = np.concatenate([_won(held, counts) for counts in (plan.everything, *chunks)])
-        lacking, undefined = "no stratum with both classes", "no stratum holds both classes"
-        rows.append(
-            {
-                "scorer": scorer.name,
-                **with_interval(value[0], value[1:], plan.n_groups, lacking, undefined),
-                "pairs": float(sum(part.truth.sum() * (1 - part.truth).sum() for part in held)),
-                "n": int(kept.sum()),
-                "n_left_aside": int((~np.isnan(y) & np.isnan(score)).sum()),
-            }
-        )
-    return pd.DataFrame(rows).set_index("scorer")
+        table = _within_strata(y[kept], score[kept], code[kept], plan)
+        tables[scorer.name] = table.assign(n=int(kept.sum()), n_left_aside=int((sided & ~scored).sum()))
+    return pd.concat(tables, names=["scorer"]).droplevel("metric")
 
 
-class _Held(NamedTuple):
-    truth: Rows
-    positives: Float[np.ndarray, " groups"]
-    negatives: Float[np.ndarray, " groups"]
-    ranked: RankedScores
-
-
-def _hold(y: Rows, score: Rows, stratum: Int[np.ndarray, " rows"], plan: ResamplingPlan) -> list[_Held]:
-    held = []
+def _within_strata(y: Rows, score: Rows, stratum: Units, plan: ResamplingPlan) -> pd.DataFrame:
+    """Σ U / Σ pairs with its interval, and the pairs compared, of one scorer."""
+    sides: list[list[Float[np.ndarray, " groups"]]] = []  # positives and negatives of each group, for each stratum
+    ranked: list[RankedScores] = []
     for number in np.unique(stratum):
         here = stratum == number
         truth, unit = y[here], plan.unit[here]
         if 0 < truth.sum() < len(truth):
-            positives, negatives = (
-                np.bincount(unit, weights=side, minlength=plan.n_groups) for side in (truth, 1 - truth)
-            )
-            held.append(_Held(truth, positives, negatives, rank_scores(truth == 1, score[here], unit)))
-    return held
+            sides.append([np.bincount(unit, weights=side, minlength=plan.n_groups) for side in (truth, 1 - truth)])
+            ranked.append(rank_scores(truth == 1, score[here], unit))
 
+    def at(counts: Counts) -> dict[str, Replicates]:
+        won, pairs = np.zeros(len(counts)), np.zeros(len(counts))
+        for (positives, negatives), scores in zip(sides, ranked, strict=True):
+            product = (counts @ positives) * (counts @ negatives)
+            won += np.where(product > 0, scores.at(counts, NO_POINTS)["auroc"] * product, 0.0)
+            pairs += product
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {"auroc": np.where(pairs > 0, won / pairs, np.nan)}
 
-def _won(held: list[_Held], counts: Int[np.ndarray, "chunk groups"]) -> Float[np.ndarray, " chunk"]:
-    """Σ U / Σ pairs on a few resamples; NaN where no stratum holds both classes."""
-    won, pairs = np.zeros(len(counts)), np.zeros(len(counts))
-    for part in held:
-        product = (counts @ part.positives) * (counts @ part.negatives)
-        auroc = part.ranked.at(counts, NO_POINTS)["auroc"]
-        won += np.where(product > 0, auroc * product, 0.0)
-        pairs += product
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(pairs > 0, won / pairs, np.nan)
+    widest = max((len(scores.unit) for scores in ranked), default=1)
+    table = bootstrap_table(plan, at, "no stratum holds both classes", widest)
+    return table.assign(pairs=float(sum(positives.sum() * negatives.sum() for positives, negatives in sides)))
 
 
 def gain_over_position(
