@@ -110,9 +110,7 @@ def score(
         known = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf", *TABLE_SUFFIXES)
         refuse_suffix(out, known, "or say the format with --output-type v|z|b")
     if output_type is not None and str(out).lower().endswith(TABLE_SUFFIXES):
-        raise InputError(
-            f"-o {out} is a table's name, and --output-type {output_type} a VCF's format; give one of them"
-        )
+        raise InputError(f"-o {out} names a table, and --output-type {output_type} a VCF's format; give one of them")
     if executor is not None and str(out).lower().endswith(TABLE_SUFFIXES):
         raise InputError(f"-o {out}: with --executor name a VCF or BCF; a table is made by one process")
     if run_by_executor(context, source, out):
@@ -146,22 +144,13 @@ def score(
 
 
 def refuse_suffix(out: str | Path, suffixes: tuple[str, ...], otherwise: str = "") -> None:
-    """Refuse an output whose name promises a format that is not written.
-
-    Raises:
-        InputError: it ends in none of the suffixes.
-    """
+    """Refuse an output whose name promises a format that is not written."""
     if not str(out).lower().endswith(suffixes):
         raise InputError(f"-o {out}: end the name in {' or '.join(suffixes)}{', ' * bool(otherwise)}{otherwise}")
 
 
 def genome_of(annotation: str) -> Path:
-    """The whole genome at hand of a packaged annotation's build.
-
-    Raises:
-        InputError: an annotation of the user's own, whose build is not known.
-        MissingResourceError: there is no genome at hand.
-    """
+    """The whole genome at hand of a packaged annotation's build."""
     from meta_spliceai.splice_engine.genome.annotation import PACKAGED_TABLES
     from meta_spliceai.splice_engine.genome.human_genome import needed_genome
 
@@ -208,11 +197,7 @@ PLACE = ("executor", "ray_address", "pieces", "slurm")
 
 
 def run_by_executor(context: typer.Context, source: str | Path, out: str | Path) -> bool:
-    """If the running command was given --executor, compute its pieces there and merge them; True if so.
-
-    Raises:
-        InputError: --executor without --pieces, or with what only one process can do.
-    """
+    """If the running command was given --executor, compute its pieces there and merge them; True if so."""
     executor, ray_address, pieces, slurm = (context.params.pop(name) for name in PLACE)
     given = [
         (str(one.name), one)

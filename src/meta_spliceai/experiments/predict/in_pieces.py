@@ -30,10 +30,9 @@ PASSED_ON = ("META_SPLICEAI_", "OMP_NUM_THREADS", "PYTHONPATH")
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece, as executors see it; every machine that makes pieces has the files at the same paths.
+    """One piece (N/M), as executors see it; every machine that makes pieces has the files at the same paths.
 
     Attributes:
-        key: N/M.
         command: the whole command line, to be run in the folder.
         out: what it writes; OUT.log keeps what it says.
         device, resume, fresh: as of a row's request.
@@ -75,20 +74,13 @@ def make_piece(piece: Piece, send: object = None) -> Answer:
 def run_in_pieces(
     arguments: Sequence[str], source: Path, out: Path, count: int, place: Place, say: Callable[[str], None]
 ) -> tuple[int, str]:
-    """Make the pieces of an output that are not there yet, and put all together.
+    """Make the pieces of an output that are not there yet, and put all together; returns as `merge_pieces`.
 
     Args:
         arguments: of the command line, the command's name first, without output and shard.
         out: what the whole command would write; the pieces lie in OUT.pieces until it is whole.
         place: Ray or Slurm.
         say: shows a line.
-
-    Returns:
-        see `merge_pieces`.
-
-    Raises:
-        InputError: another place; OUT.pieces holds those of another command or input.
-        RunError: pieces failed; the same command makes those again.
     """
     if place.executor == "local":
         raise unknown_value("executor", place.executor, ("ray", "slurm"), where="--executor")
@@ -112,10 +104,7 @@ def run_in_pieces(
     failed = _make(missing, place, say) if missing else {}
     if failed:
         first, why = next(iter(failed.items()))
-        raise RunError(
-            f"{len(failed)} of {count} pieces failed, {first} with {why}; what they said is in {folder}; the same "
-            "command goes on with what is there"
-        )
+        raise RunError(f"{len(failed)} of {count} pieces failed, {first} with {why}; their logs are in {folder}")
     result = merge_pieces(out, [piece.out for piece in pieces])
     shutil.rmtree(folder)
     return result

@@ -30,22 +30,14 @@ def check_output(out: Path, source: Path, annotates: bool) -> None:
 
     Args:
         annotates: the model gives what INFO MSAI holds.
-
-    Raises:
-        InputError: another suffix, or a VCF where the input is none, or the model's columns do not fit.
     """
     name = out.name.lower()
     if name.endswith(TABLE_SUFFIXES):
         return
     if not name.endswith(VCF_SUFFIXES):
-        raise InputError(
-            f"-o {out}: the suffix says no format; use one of {', '.join((*VCF_SUFFIXES, *TABLE_SUFFIXES))}"
-        )
+        raise InputError(f"-o {out}: end the name in one of {', '.join((*VCF_SUFFIXES, *TABLE_SUFFIXES))}")
     if not source.name.lower().endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
-        raise InputError(
-            f"-o {out}: {source} is read as a table, because a VCF's name ends in .vcf, .vcf.gz, .vcf.bgz or .bcf; "
-            "rename it, or name a table, as out.tsv"
-        )
+        raise InputError(f"-o {out}: {source} is read as a table, as no VCF's name ends so; name a table, as out.tsv")
     if not annotates:
         raise InputError(f"-o {out}: a run's columns are a table's; name out.tsv, out.csv or out.parquet")
 
@@ -72,8 +64,7 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
         how many, and of what: records or rows.
 
     Raises:
-        InputError: a piece is missing, doubled, of another run or kind, or none; or a tool that the model reads has
-            scored nothing of all pieces.
+        InputError: a piece is missing, doubled, of another run or kind, or none; or a tool scored nothing of them all.
         IntegrityError: a piece is truncated, has not all of its records, or is not what it was when it was made.
     """
     name = out.name.lower()
@@ -130,12 +121,7 @@ class PieceOfTable:
 
 
 def _card_and_piece(path: Path) -> tuple[dict[str, Any], PieceOfTable]:
-    """The card of a file's model, and what it says of the piece.
-
-    Raises:
-        InputError: there is none, or it is that of no piece.
-        IntegrityError: it is damaged.
-    """
+    """The card of a file's model, and what it says of the piece."""
     file = card_of(path)
     if not file.is_file():
         raise InputError(f"{path} has no {file.name} beside it, which says what piece it is; keep them together")
@@ -165,11 +151,7 @@ def _batches(path: Path) -> Iterator[Any]:
 
 
 def as_parquet(text: Path, out: Path, columns: dict[str, type]) -> None:
-    """Make a Parquet file of the text that a `PredictionWriter` wrote for it.
-
-    Args:
-        columns: of the model.
-    """
+    """Make a Parquet file of the text that a `PredictionWriter` wrote for it; `columns` are the model's."""
     import pyarrow as pa
     from pyarrow import compute, csv
 

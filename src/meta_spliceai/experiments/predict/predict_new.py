@@ -19,7 +19,7 @@ from meta_spliceai.files import cache_dir
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import CHANNELS, ScoreCache, max_window, own_site
 from meta_spliceai.splice_engine.base_layer.scoring import Computation, score_variants
-from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation, find_tested_exon
+from meta_spliceai.splice_engine.genome.annotation import GeneAnnotation
 from meta_spliceai.splice_engine.genome.sequence import SequenceSource
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import binary_labels
@@ -44,9 +44,7 @@ class NewVariants:
 
     Attributes:
         alleles, variants: from `alleles_of`.
-        genome: of the variants' build.
         annotation: genes, for the tested exon of variants that do not say acceptor_pos and donor_pos.
-        device: "auto", "cpu" or "cuda".
         cache: where base scores are looked for and kept; None: they are computed.
     """
 
@@ -58,11 +56,7 @@ class NewVariants:
     cache: ScoreCache | None = field(default_factory=ScoreCache.default)
 
     def checked(self) -> tuple[pd.DataFrame, Coverage, pd.DataFrame]:
-        """All alleles with the reason why one cannot be predicted, the account of them, and the usable variants.
-
-        Raises:
-            InputError: the reference alleles say that the build is another.
-        """
+        """All alleles with the reason why one cannot be predicted, the account of them, and the usable variants."""
         coverage = Coverage(len(self.alleles))
         for reason, rows in self.alleles[self.alleles["reason"] != ""].groupby("reason"):
             coverage.leave_out(str(reason), [_in_words(self.alleles, row) for row in rows.index])
@@ -86,8 +80,7 @@ class Predicted:
     """A model's predictions for new variants.
 
     Attributes:
-        table: every allele of the input in its order, and the model's columns, which are empty for those that could not
-            be predicted.
+        table: every allele of the input in its order, and the model's columns, empty where it could not be predicted.
         coverage: alleles read, predicted, and each reason for the others.
         card: what the model is: row, training data, split, metrics, licences, calibration.
         scored: by other tools' names, predicted alleles that their files have a score for.
@@ -117,11 +110,7 @@ class Model(Protocol):
 
 
 def predict_block(model: Model, new: NewVariants) -> Predicted:
-    """A model's predictions for some variants.
-
-    Raises:
-        InputError: the reference alleles say that the build is another.
-    """
+    """A model's predictions for some variants; ends where the reference alleles say that the build is another."""
     table, coverage, checked = new.checked()
     values = model.values(new, checked) if len(checked) else {}
     table = table.assign(**{name: None if kind is str else np.nan for name, kind in model.columns.items()})
@@ -132,11 +121,7 @@ def predict_block(model: Model, new: NewVariants) -> Predicted:
 
 
 def predict_all(model: Model, new: NewVariants) -> Predicted:
-    """As `predict_block`, of all variants that there are.
-
-    Raises:
-        InputError: see `require_genes`; a tool's file has a score for none of those predicted.
-    """
+    """As `predict_block`, of all variants that there are."""
     predicted = predict_block(model, new)
     require_genes(predicted.coverage.read, predicted.coverage.left_out)
     require_scores(predicted.scored, predicted.coverage.used)
@@ -144,22 +129,14 @@ def predict_all(model: Model, new: NewVariants) -> Predicted:
 
 
 def require_free(columns: Sequence[str], model: Model, where: str) -> None:
-    """Refuse a table that has a column of a name that is added to it.
-
-    Raises:
-        InputError: it has one.
-    """
+    """Refuse a table that has a column of a name that is added to it."""
     if taken := [name for name in columns if name in ("reason", *model.columns)]:
         raise InputError(f"{where}: column {', '.join(taken)} has the name of one that is added; rename it")
 
 
 def require_genes(alleles: int, left_out: Mapping[str, int]) -> None:
     """Refuse an input without a single usable variant where genes are not given, or are of other names: the user can
-    mend that. Where there are other reasons alone, they are the result.
-
-    Raises:
-        InputError: there is none.
-    """
+    mend that. Where there are other reasons alone, they are the result."""
     if alleles == sum(left_out.values()) and not left_out.keys().isdisjoint((NO_STRAND, OTHER_GENE)):
         hint = "; leave the column gene out, or give genes of these names" if OTHER_GENE in left_out else ""
         raise InputError(f"none of {alleles} alleles can be used: {', '.join(left_out)}{hint}")
@@ -170,19 +147,14 @@ class RunModel:
 
     The probability is the run's score, calibrated on rows the model was not trained on: the validation part, or, for a
     cross-validation, all out-of-fold rows. A run whose head gives no score gives no probability. A fusion states a
-    calibrated probability itself; its base networks score the variants first, and their Δ stand beside it. What a run
-    reads of a base network's hidden channels is computed for the variants in the same way as for its own. A fusion, and
-    a model that reads hidden channels, need genes, or the columns acceptor_pos and donor_pos, to know the tested exon.
+    calibrated probability itself; its base networks score the variants first, and their Δ stand beside it. A fusion,
+    and a model that reads hidden channels, need genes, or the columns acceptor_pos and donor_pos, to know the tested
+    exon.
 
     Args:
-        run: a finished run.
         workspace: where the members of an ensemble are.
         device: "auto", "cpu" or "cuda".
         scores: other tools' files in place of those of the same name that the run learned from.
-
-    Raises:
-        RunError: the run is not finished, or is a smoke run.
-        InputError: scores of a tool that the run does not read.
     """
 
     def __init__(
@@ -225,11 +197,7 @@ class RunModel:
             }
 
     def values(self, new: NewVariants, variants: pd.DataFrame) -> Mapping[str, Any]:
-        """The run's columns; folds are averaged, members weighed as in the run.
-
-        Raises:
-            InputError: the run reads where in its exon a variant stands, which is not known of all.
-        """
+        """The run's columns; folds are averaged, members weighed as in the run."""
         if self._fusions:
             return self._fused(new, variants)
         weights = [member.weight for member in self._members]
@@ -243,29 +211,24 @@ class RunModel:
         """Base scores, then the fusion (the mean over folds), then other tools' scores and each network's Δ and kind of
         effect by name."""
         spec = self._spec
-        with_exon = _with_known_exon(self._run, variants, new.annotation)
+        _require_exons(self._run, variants, new.annotation)
+        how = Computation(precision=spec.base.precision)
         scores = tuple(
             score_variants(
-                with_exon,
-                new.genome,
-                base,
-                spec.base.distance,
-                annotation=new.annotation,
-                cache=new.cache,
-                how=Computation(precision=spec.base.precision),
+                variants, new.genome, base, spec.base.distance, annotation=new.annotation, cache=new.cache, how=how
             )
             for base in self._bases
         )
-        features = features_of(spec, with_exon, scores, new.windows(with_exon, spec.window, spec.trunk), new.annotation)
-        tools = {one.file.name: one.join(with_exon, "the input").score for one in self._scores}
+        features = features_of(spec, variants, scores, new.windows(variants, spec.window, spec.trunk), new.annotation)
+        tools = {one.file.name: one.join(variants, "the input").score for one in self._scores}
         features = features.assign(**{f"{name}{SCORE}": score for name, score in tools.items()})
-        each = [predict_fusion(fusion, features) for fusion in self._fusions]
-        found: dict[str, Any] = dict(fusion_columns(np.mean(each, axis=0).astype(np.float32)))
-        found["p_altering"] = found["score"].astype(np.float64)
+        mean = np.mean([predict_fusion(fusion, features) for fusion in self._fusions], axis=0)
+        found: dict[str, Any] = dict(fusion_columns(mean.astype(np.float32)))
         found |= {f"{name}.score": score for name, score in tools.items()}
+        found["p_altering"] = found["score"].astype(np.float64)
         for one in scores:
             found[f"{one.model}.delta_max_window"] = max_window(one)
-            found[f"{one.model}.delta_own_site"] = own_site(one, with_exon)
+            found[f"{one.model}.delta_own_site"] = own_site(one, variants)
             if one.channels == CHANNELS:
                 found[f"{one.model}.effect_type"] = np.array(base_effect_type(one.delta), dtype=object)
         return found
@@ -283,12 +246,7 @@ def _scores_of(run: RunDirectory, given: Sequence[ScoreFile]) -> list[ScoresInPa
 
 @dataclass(frozen=True)
 class _Member:
-    """A run whose models say something together.
-
-    Attributes:
-        predictors: one a fold; the mean counts.
-        weight: of the mean, in an ensemble.
-    """
+    """A run with its predictors (one a fold, whose mean counts), and its weight in an ensemble."""
 
     run: RunDirectory
     predictors: list[Predictor]
@@ -297,7 +255,7 @@ class _Member:
     def predict(self, new: NewVariants, variants: pd.DataFrame) -> Float32[np.ndarray, "n outputs"]:
         spec = self.run.spec()
         if spec.trunk is not None:
-            variants = _with_known_exon(self.run, variants, new.annotation)
+            _require_exons(self.run, variants, new.annotation)
         windows = new.windows(variants, spec.window, spec.trunk)
         return np.mean([predict(one, windows, new.device) for one in self.predictors], axis=0)
 
@@ -320,37 +278,14 @@ def _models_of(run: RunDirectory) -> list[Path]:
     return sorted(folder / MODEL for folder in (run.path / FOLDS).iterdir())
 
 
-def _with_known_exon(run: RunDirectory, variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
-    """The variants with their exon's sites, for a run that reads those.
-
-    Raises:
-        InputError: some variants do not say where they are, and there are no genes.
-    """
+def _require_exons(run: RunDirectory, variants: pd.DataFrame, annotation: GeneAnnotation | None) -> None:
+    """Refuse variants that do not say where in their exon they are, for a run that reads that."""
     known = variants[["acceptor_pos", "donor_pos"]].notna().any(axis=1)
     if annotation is None and not known.all():
         raise InputError(
             f"run {run.name} reads where in its exon a variant stands, which {int((~known).sum())} of {len(variants)} "
             "variants do not say: give genes with --annotation, or columns acceptor_pos and donor_pos"
         )
-    return with_tested_exon(variants, annotation)
-
-
-def with_tested_exon(variants: pd.DataFrame, annotation: GeneAnnotation | None) -> pd.DataFrame:
-    """The variants with their exon's sites and gene, as far as the genes tell them and the table does not."""
-    table = variants.reset_index(drop=True)
-    if annotation is None:
-        return table
-    table = table.copy()
-    for place, row in table.iterrows():
-        exon = find_tested_exon(annotation, row["chrom"], int(row["pos"]), row["gene"], row["strand"])
-        if isinstance(exon, str):
-            continue
-        if pd.isna(row["acceptor_pos"]) and pd.isna(row["donor_pos"]):
-            table.loc[place, "acceptor_pos"] = pd.NA if exon.acceptor is None else exon.acceptor
-            table.loc[place, "donor_pos"] = pd.NA if exon.donor is None else exon.donor
-        if not row["gene"]:
-            table.loc[place, "gene"] = exon.gene.name
-    return table
 
 
 def model_card(run: RunDirectory, calibrated_on: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from meta_spliceai.datasets.human import human_annotation
-from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_all, require_free, with_tested_exon
+from meta_spliceai.experiments.predict.predict_new import NewVariants, predict_all, require_free
 from meta_spliceai.experiments.predict.read_variants import usable_alleles
 from meta_spliceai.splice_engine.base_layer.families import load_base_model
 from meta_spliceai.splice_engine.base_layer.scores import BaseScores, max_window
@@ -75,23 +75,21 @@ class ShippedModel:
         self.columns: dict[str, type] = {name: texts.get(name, float) for name in order}
 
     def values(self, new: NewVariants, variants: pd.DataFrame) -> Mapping[str, Any]:
-        """Its columns, and `gene`: that of the tested exon."""
+        """Its columns."""
         genes, predictor = new.annotation, self._predictor
-        known = with_tested_exon(variants, genes)
         scores = [
-            score_variants(known, new.genome, network, predictor.distance, annotation=genes, cache=new.cache)
+            score_variants(variants, new.genome, network, predictor.distance, annotation=genes, cache=new.cache)
             for network in self._networks
         ]
-        p, low, high = predictor.probability(predictor_features(known, scores, genes))
+        p, low, high = predictor.probability(predictor_features(variants, scores, genes))
         peak = np.abs(scores[0].delta[:, :, 1:]).max(axis=2).argmax(axis=1) - scores[0].distance
         return {
-            "gene": known["gene"].to_numpy(),
             "p_altering": p,
             "p_low": low,
             "p_high": high,
-            "in_domain": _domain(predictor, known, new.genome, genes),
+            "in_domain": _domain(predictor, variants, new.genome, genes),
             "effect_type": np.array(base_effect_type(scores[0].delta), dtype=object),
-            "effect_pos": np.where(known["strand"] == "-", -peak, peak),
+            "effect_pos": np.where(variants["strand"] == "-", -peak, peak),
             **{f"{one.model}.delta_max_window": max_window(one) for one in scores},
         }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -54,16 +54,7 @@ class TableBlock:
 
 
 class TableVariants:
-    """The rows of a table, separated by tabs or commas, gzipped or not.
-
-    Attributes:
-        columns: of the table.
-        rows: those that are still to be read.
-
-    Raises:
-        InputError: no such file, a column that is missing or stands twice, a line with more or fewer fields.
-        IntegrityError: a truncated or damaged file.
-    """
+    """The rows of a table, separated by tabs or commas, gzipped or not; `rows` are those that are still to be read."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -124,10 +115,6 @@ def open_file(path: Path) -> Variants:
 
     A table is separated by tabs or commas, gzipped or not: chrom, pos (1-based), ref, alt on the plus strand; strand,
     gene, variant_id if there, and acceptor_pos, donor_pos: first and last base of the tested exon in transcript order.
-
-    Raises:
-        InputError: no such file, no VCF, a missing column.
-        IntegrityError: a truncated or damaged file.
     """
     if not path.is_file():
         raise InputError(f"no file of variants at {path}")
@@ -139,16 +126,9 @@ def alleles_of(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every allele of a block and the usable ones; the first allele has the number `first`.
 
-    Args:
-        annotation: genes, which give the strand where the file does not.
-
     Returns:
         every allele in order (chrom, pos, ref, alt, strand, gene, reason: empty for usable ones), and the usable ones
         as a variant table whose column `row` says which allele of the file each is.
-
-    Raises:
-        InputError: a position that is no number, or more or fewer fields than columns (with its line).
-        IntegrityError: a truncated or damaged file.
     """
     if isinstance(block, TableBlock):
         return _with_reasons(block.variants.frame(block, first), annotation, block.variants.name)
@@ -166,11 +146,7 @@ def alleles_of(
 def usable_alleles(
     table: pd.DataFrame, annotation: GeneAnnotation | None, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """As `alleles_of`, of a table in memory.
-
-    Raises:
-        InputError: a column is missing, or there is no row.
-    """
+    """As `alleles_of`, of a table in memory."""
     missing = [name for name in NEEDED if name not in table]
     if missing or table.empty:
         raise InputError(f"{where}: column {', '.join(missing)} missing" if missing else f"{where} holds no variant")
@@ -195,14 +171,7 @@ def _numbers(text: pd.Series) -> pd.Series:
 
 
 def _checked(alleles: pd.DataFrame, places: Sequence[str]) -> pd.DataFrame:
-    """Rows of text with all columns, positions as numbers.
-
-    Args:
-        places: where each row stands, for messages.
-
-    Raises:
-        InputError: a position that is none, a strand that is neither + nor -.
-    """
+    """Rows of text with all columns, positions as numbers; `places` say where each row stands, for messages."""
     for name in OPTIONAL:
         if name not in alleles:
             alleles[name] = ""
@@ -226,10 +195,16 @@ def _with_reasons(
     alleles: pd.DataFrame, annotation: GeneAnnotation | None, where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     columns = [alleles[name] for name in ("chrom", "pos", "ref", "alt", "strand", "gene")]
-    told = [_gene_of(annotation, *row) for row in zip(*columns, strict=True)]
-    for place, name in enumerate(("strand", "gene", "reason")):
-        alleles[name] = [values[place] for values in told]
+    found = pd.DataFrame(
+        [_find(annotation, *row) for row in zip(*columns, strict=True)], index=alleles.index, columns=_Found._fields
+    )
+    for name in ("strand", "gene", "reason"):
+        alleles[name] = found[name].astype(object)
     good = alleles[alleles["reason"] == ""]
+    sites = found.loc[good.index, list(SITES)].astype("Int64")
+    own = pd.DataFrame({site: _numbers(good[site]) for site in SITES if site in good}, good.index)
+    for site in own:
+        sites.loc[own.notna().any(axis=1), site] = own[site]
     frame = good[["chrom", "pos", "ref", "alt", "strand", "gene"]].assign(
         ref=good["ref"].str.upper(),
         alt=good["alt"].str.upper(),
@@ -240,9 +215,7 @@ def _with_reasons(
         group=good["gene"],
         row=good.index,
     )
-    return alleles, as_variant_table(
-        frame.assign(**{site: _numbers(good[site]) for site in SITES if site in good}), where
-    )
+    return alleles, as_variant_table(frame.join(sites), where)
 
 
 def _reason_of(ref: str, alt: str) -> str:
@@ -258,18 +231,28 @@ def _reason_of(ref: str, alt: str) -> str:
     return SAME if ref.upper() == alt.upper() else ""
 
 
-def _gene_of(
+class _Found(NamedTuple):
+    """What the genes say of an allele: where it stands and the sites of its exon, or why it cannot be predicted."""
+
+    strand: str
+    gene: str
+    reason: str = ""
+    acceptor_pos: int | None = None
+    donor_pos: int | None = None
+
+
+def _find(
     annotation: GeneAnnotation | None, chrom: str, pos: int, ref: str, alt: str, strand: str, gene: str
-) -> tuple[str, str, str]:
-    """Strand, gene, and the reason why the allele cannot be predicted (empty where it can)."""
+) -> _Found:
     if reason := _reason_of(ref, alt):
-        return strand, gene, reason
+        return _Found(strand, gene, reason)
     if annotation is None:
-        return strand, gene, "" if strand else NO_STRAND
+        return _Found(strand, gene, "" if strand else NO_STRAND)
     exon = find_tested_exon(annotation, chrom, int(pos), gene, strand)
     if isinstance(exon, str):
         elsewhere = strand and annotation.overlapping(chrom, pos)
-        return strand, gene, OTHER_STRAND if elsewhere else str(Reason.NOT_IN_GENE) if exon == NO_GENE else exon
+        reason = OTHER_STRAND if elsewhere else str(Reason.NOT_IN_GENE) if exon == NO_GENE else exon
+        return _Found(strand, gene, reason)
     if gene not in ("", exon.gene.name):
-        return strand, gene, OTHER_GENE
-    return exon.gene.strand, exon.gene.name, ""
+        return _Found(strand, gene, OTHER_GENE)
+    return _Found(exon.gene.strand, exon.gene.name, "", exon.acceptor, exon.donor)

@@ -64,10 +64,6 @@ def predict_file(
         out: see `check_output`; it appears when it is whole.
         resume: go on with what an interrupted run to the same output left.
         report: told of the totals after each block.
-
-    Raises:
-        InputError: of a whole input, see `require_genes`, or a tool that the model reads has scored nothing; what the
-            modules called raise.
     """
     variants, cut, name = open_file(source), inputs.cut, out.name.lower()
     piece = take(variants, lambda: open_file(source), str(source), cut, inputs.annotation, inputs.genome)
@@ -105,12 +101,8 @@ def predict_file(
 class PredictionWriter:
     """Makes an output's text of an input's records, block by block (see `fill`).
 
-    Args:
-        model: predicts.
-        inputs: genome and genes; base scores of a whole input are looked for in the cache, and kept there, as long as
-            that is quick.
-        out: by whose suffix a table's columns are separated. The text of a .parquet is that of a .csv with every digit,
-            from which `as_parquet` makes it.
+    Base scores of a whole input are looked for in the cache, and kept there, as long as that is quick. The text of a
+    .parquet is that of a .csv with every digit, from which `as_parquet` makes it.
     """
 
     def __init__(self, model: Model, inputs: Inputs, out: Path) -> None:
@@ -118,11 +110,7 @@ class PredictionWriter:
         self._model, self._inputs, self._name = model, inputs, out.name.lower()
 
     def header(self, source: Variants, provenance: Sequence[str]) -> bytes:
-        """What stands before the first record.
-
-        Raises:
-            InputError: the input declares MSAI already, or a table has a column of a name that is added.
-        """
+        """What stands before the first record; refused if the input has what is to be added."""
         if isinstance(source, TableVariants):
             require_free(source.columns, self._model, source.name)
         if not self._name.endswith(VCF_SUFFIXES):
@@ -144,11 +132,7 @@ class PredictionWriter:
         return source.header_with({KEY: definition}, [line, *provenance])
 
     def block(self, block: Block | TableBlock) -> bytes:
-        """The text of a block's records.
-
-        Raises:
-            InputError: most reference alleles differ from the genome: another build.
-        """
+        """The text of a block's records; ends the run where they are of another build."""
         predicted = self._predicted(block)
         self._count(predicted, len(block))
         if isinstance(block, TableBlock) or not self._name.endswith(VCF_SUFFIXES):
@@ -156,9 +140,7 @@ class PredictionWriter:
         entries, lines = _entries(predicted.table), []
         for record in block:
             if record.has_info((KEY,)):
-                raise InputError(
-                    f"{block.variants.name}, line {record.number} has INFO {KEY} already; take it out first"
-                )
+                raise InputError(f"{block.variants.name}, line {record.number} has INFO {KEY} already; take it out")
             lines.append(record.with_info([(KEY, ",".join(next(entries) for _ in record.alts or (".",)))]))
         return b"".join(lines)
 

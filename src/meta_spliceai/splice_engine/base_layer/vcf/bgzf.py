@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, cast
 
 from isal import isal_zlib
@@ -38,12 +39,8 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
     """The text of a gzip stream, block by block; plain gzip files (not blocked) are read as well.
 
     Args:
-        stream: what follows `head`.
-        name: file name for messages.
-        head: bytes already taken from the stream.
-
-    Raises:
-        IntegrityError: truncated (within a block, or the end block is missing), or a damaged block.
+        stream: what follows `head`, the bytes that were already taken from it.
+        name: of the file, for messages.
     """
     held, blocked, ended = head, True, False
     while held or (held := stream.read(_PIECE)):
@@ -53,15 +50,9 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
         inflater, ended = isal_zlib.decompressobj(wbits=31), True
         while not inflater.eof:
             if not held and not (held := stream.read(_PIECE)):
-                raise IntegrityError(
-                    f"{name}: truncated within a compressed block; the file is not whole, fetch it again"
-                )
-            try:
+                raise IntegrityError(f"{name}: truncated within a compressed block; fetch the file again")
+            with _checked(name):
                 text = inflater.decompress(held, _MOST_AT_ONCE)
-            except _Damaged as error:
-                raise IntegrityError(
-                    f"{name}: a compressed block is damaged ({error}); fetch the file again"
-                ) from error
             held = inflater.unconsumed_tail
             if text:
                 ended = False
@@ -71,20 +62,24 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
         raise IntegrityError(f"{name}: the block that ends a bgzipped file is missing; the file is truncated")
 
 
+@contextmanager
+def _checked(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (_Damaged, zlib.error) as error:
+        raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
+
+
 def inflate(block: bytes, name: str) -> bytes:
     """Text of one whole block, its checksum compared."""
-    try:
+    with _checked(name):
         return isal_zlib.decompress(block, wbits=31)
-    except _Damaged as error:
-        raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
 
 
 def beginning(block: bytes, name: str) -> bytes:
     """The first bytes of a block's text; its checksum is not compared."""
-    try:
+    with _checked(name):
         return zlib.decompressobj(wbits=31).decompress(block, _BEGINNING)  # begins sooner than isal's
-    except zlib.error as error:
-        raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
 
 
 def compress(text: bytes) -> bytes:

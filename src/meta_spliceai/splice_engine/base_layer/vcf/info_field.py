@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from meta_spliceai.errors import unknown_value
 from meta_spliceai.splice_engine.base_layer.families import gain_and_loss
@@ -102,10 +102,10 @@ def peak_of(values: Float[np.ndarray, " positions"]) -> Peak:
 
 
 def _quiet_peak(values: Float[np.ndarray, " positions"]) -> tuple[int, bool]:
+    from_middle = np.abs(np.arange(len(values)) - len(values) // 2)
+
     def place(steps: Float[np.ndarray, " positions"]) -> int:
-        candidates = np.flatnonzero(steps == steps.max())
-        middle = len(values) // 2
-        return int(candidates[np.argmin(np.abs(candidates - middle))])
+        return int(np.argmin(np.where(steps == steps.max(), from_middle, len(values))))
 
     wide = values.astype(np.float64)
     index = place(np.round(wide * 1000))
@@ -121,7 +121,6 @@ class InfoField:
     """How one family's scores are written.
 
     Attributes:
-        key: INFO key.
         tool: what the header's description calls the scores.
         columns: what stands between the bars.
         masks_sites: --mask looks at every annotated site by position (CI-SpliceAI, Pangolin); else, as SpliceAI's own
@@ -147,20 +146,21 @@ class InfoField:
 
     def definitions(self) -> dict[str, str]:
         """INFO key: its line in the header, without line end."""
-        what = (
-            "These include delta scores (DS) and delta positions (DP) for acceptor gain (AG), acceptor loss (AL), "
-            "donor gain (DG), and donor loss (DL)."
-            if self.splits_sites
-            else "Largest gain and largest loss of splice-site probability over tissues (DS) and where (DP)."
-        )
+        what = "Largest gain and largest loss of splice-site probability over tissues (DS) and where (DP)."
+        if self.splits_sites:
+            what = (
+                "These include delta scores (DS) and delta positions (DP) for acceptor gain (AG), acceptor loss (AL), "
+                "donor gain (DG), and donor loss (DL)."
+            )
+        told = {
+            self.key: f"{self.tool} variant annotation. {what} Format: {self.columns}",
+            self.reason_key: f"Alleles without a {self.key} entry, and why. Format: ALLELE|SYMBOL|REASON",
+            self.source_key: f"How each {self.key} entry was made, in their order: computed, or precomputed (taken "
+            "from a table)",
+        }
         return {
-            self.key: f"##INFO=<ID={self.key},Number=.,Type=String,"
-            f'Description="{self.tool} variant annotation. {what} Format: {self.columns}">',
-            self.reason_key: f"##INFO=<ID={self.reason_key},Number=.,Type=String,"
-            f'Description="Alleles without a {self.key} entry, and why. Format: ALLELE|SYMBOL|REASON">',
-            self.source_key: f"##INFO=<ID={self.source_key},Number=.,Type=String,"
-            f'Description="How each {self.key} entry was made, in their order: computed, or precomputed (taken from a '
-            'table)">',
+            key: f'##INFO=<ID={key},Number=.,Type=String,Description="{description}">'
+            for key, description in told.items()
         }
 
     def unscored(self) -> str:
@@ -169,10 +169,10 @@ class InfoField:
 
     def render(self, delta: Delta, gene: Gene, pos: int, mask: bool) -> tuple[str, bool]:
         """One entry without allele and gene (scores and positions, separated by |), and whether no float noise could
-        change it, from Δ in plus-strand orientation.
+        change it.
 
         Args:
-            delta: alternative minus reference; index `len // 2` is `pos`.
+            delta: alternative minus reference in plus-strand orientation; index `len // 2` is `pos`.
             gene: for the mask.
             pos: of the variant, 1-based.
             mask: leave out gains of annotated sites and losses of others.
@@ -187,8 +187,8 @@ class InfoField:
             sites = [gene.acceptors() + gene.donors()] * 2
         if mask and self.masks_sites:
             gains = [
-                _masked_by_site(values, where, pos, loss=bool(kind % 2))
-                for kind, (values, where) in enumerate(zip(gains, sites, strict=True))
+                _masked_by_site(values, np.array(sites[kind], dtype=np.int64) - pos, loss=bool(kind % 2))
+                for kind, values in enumerate(gains)
             ]
         peaks = [peak_of(values) for values in gains]
         scores = [peak.value for peak in peaks]
@@ -206,14 +206,11 @@ class InfoField:
 
 
 def _masked_by_site(
-    values: Float[np.ndarray, " positions"], sites: tuple[int, ...], pos: int, loss: bool
+    values: Float[np.ndarray, " positions"], sites: Int64[np.ndarray, " sites"], loss: bool
 ) -> Float[np.ndarray, " positions"]:
-    """Gains without those at annotated sites, or losses without those anywhere else."""
-    places = np.array(sites, dtype=np.int64) - pos + len(values) // 2
-    annotated = np.zeros(len(values), dtype=bool)
-    annotated[places[(places >= 0) & (places < len(values))]] = True
-    kept = annotated if loss else ~annotated
-    return np.where(kept, values, np.minimum(values, 0))
+    """Gains without those at annotated sites (bases from the variant), or losses without those anywhere else."""
+    is_annotated = np.isin(np.arange(len(values)) - len(values) // 2, sites)
+    return np.where(is_annotated == loss, values, np.minimum(values, 0))
 
 
 FIELDS = {
@@ -226,11 +223,7 @@ FIELDS = {
 
 
 def field_of(model: BaseModel) -> InfoField:
-    """The INFO field of a base model's scores.
-
-    Raises:
-        InputError: a model for which no field is defined.
-    """
+    """The INFO field of a base model's scores."""
     if model.name in FIELDS:
         return FIELDS[model.name]
     if model.channels == CHANNELS:

@@ -100,9 +100,6 @@ class PassThrough:
     """Finds the lines of one file that need no network, and what is added to them.
 
     Attributes:
-        genome: the reference.
-        annotation: the genes.
-        info: how scores, and reasons for there being none, are written.
         longest: reference allele that is scored, in bases.
         margin: bases to either side of a variant that the contig must have.
         strict: only what SpliceAI's own command scores, and no reasons in INFO.

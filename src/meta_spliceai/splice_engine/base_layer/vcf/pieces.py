@@ -74,11 +74,7 @@ class Cut:
 
     @classmethod
     def asked(cls, regions: Sequence[str] | None, shard: str | None) -> Cut:
-        """What the command line says.
-
-        Raises:
-            InputError: a shard that is none.
-        """
+        """What the command line says."""
         if shard is None:
             return cls(tuple(regions or ()))
         found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", shard)
@@ -111,8 +107,7 @@ def _stretches_of(text: str, genome: SequenceSource) -> Iterator[tuple[str, int,
             good = len(places) == 2 and all(re.fullmatch(r"\d{1,12}", place) for place in places)
             if not good or int(places[0]) >= int(places[1]):
                 raise InputError(
-                    f"{text}, line {number}: no line of a BED file, which has contig, start and end (0-based, end not "
-                    "included), separated by tabs"
+                    f"{text}, line {number}: no line of a BED file (contig, start and end, separated by tabs)"
                 )
             yield contig, int(places[0]) + 1, int(places[1])
         return
@@ -165,7 +160,7 @@ def take(
     genes: GeneAnnotation | None,
     genome: SequenceSource,
 ) -> list[str]:
-    """Leave in a source only what is to be taken.
+    """Leave in a source only what is to be taken; returns lines for the output's header: the regions, then the piece.
 
     Args:
         source: the input, just opened.
@@ -173,12 +168,6 @@ def take(
         path: of the input.
         genes: outside of which records are no work; None: all of them are the same work.
         genome: whose contigs regions may name.
-
-    Returns:
-        lines for the output's header: the regions, then the piece.
-
-    Raises:
-        InputError: a bad region; a shard of standard input; what reading the input raises.
     """
     regions = cut.stretches(genome)
     lines = cut.header_line()
@@ -235,27 +224,15 @@ class Part:
     expected: int = 0
 
     def require(self, records: int, content: str) -> None:
-        """Refuse a piece that has not all that it should have, or not what it had when it was made.
-
-        Raises:
-            IntegrityError: it has not.
-        """
+        """Refuse a piece that has not all that it should have, or not what it had when it was made."""
         if records != self.expected:
-            raise IntegrityError(
-                f"{self.path} has {records:,} records and should have {self.expected:,}; make this piece anew"
-            )
+            raise IntegrityError(f"{self.path} has {records:,} records and should have {self.expected:,}; make it anew")
         if self.piece.content not in ("", content):
-            raise IntegrityError(
-                f"{self.path} was changed or damaged after it was made (SHA-256); make this piece anew"
-            )
+            raise IntegrityError(f"{self.path} was changed or damaged after it was made (SHA-256); make it anew")
 
 
 def in_order(parts: Sequence[Part]) -> list[Part]:
-    """The pieces by their number, each with the records it must have.
-
-    Raises:
-        InputError: one is missing, doubled, or of another input or run; it is named.
-    """
+    """The pieces by their number, each with the records it must have."""
     found: dict[int, Part] = {}
     first = parts[0]
     of, records = first.piece.shard[1], first.piece.records
@@ -280,11 +257,10 @@ def in_order(parts: Sequence[Part]) -> list[Part]:
 
 
 def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
-    """Join pieces that `--shard` made; the header is theirs without the line that names the piece.
+    """Join pieces that `--shard` made, in any order; the header is theirs without the line that names the piece.
 
     Args:
         out: .vcf, .vcf.gz or .bcf.
-        pieces: in any order.
 
     Returns:
         records written.
@@ -306,12 +282,7 @@ def merge_vcfs(out: Path, pieces: Sequence[Path]) -> int:
 
 
 def seal(unsealed: Path, out: Path, packed: bool) -> None:
-    """Write a whole piece that says in its header what its records are.
-
-    Args:
-        unsealed: the piece as it was made.
-        packed: compress it (BGZF).
-    """
+    """Write a whole piece that says in its header what its records are."""
     digest = hashlib.sha256()
     for block in reopened(str(unsealed)).blocks():
         digest.update(block.text)
@@ -340,10 +311,7 @@ def _part_of(path: Path) -> Part:
     header = [line.decode("latin-1") for line in reopened(str(path)).header]
     named = [line for line in header if line.startswith(PIECE)]
     if len(named) != 1:
-        raise InputError(
-            f"{path} has {len(named)} header lines {PIECE}, where a piece has one; name files that score or predict "
-            "wrote with --shard"
-        )
+        raise InputError(f"{path} has {len(named)} header lines {PIECE}, where a file that --shard wrote has one")
     return Part(path, Piece.read(named[0].rstrip(), path), [line for line in header if line not in named])
 
 

@@ -64,17 +64,13 @@ class _Contig:
 
 
 class ScoreTable:
-    """One table, opened.
+    """One table, opened; refused where its scores are of another kind than those asked for.
 
     Args:
         path: the bgzipped VCF; its index stands beside it.
         info: the field that is looked up.
         model: the base model that would compute.
         asked: what scores are asked for, as `score` writes it into a header (see AGREE).
-
-    Raises:
-        InputError: no index, no such field, or scores of another kind (model, distance, mask, genes).
-        IntegrityError: file or index are damaged.
     """
 
     def __init__(self, path: Path, info: InfoField, model: BaseModel, asked: dict[str, str]) -> None:
@@ -112,16 +108,11 @@ class ScoreTable:
         return text.decode() if text.count(b"|") == self._bars and _ENTRY.fullmatch(text) else None
 
     def stop_at_another_build(self) -> None:
-        """End where most records at the variants' places have another reference base.
-
-        Raises:
-            InputError: they have.
-        """
+        """End the run where most records at the variants' places have another reference base."""
         checked, mismatched = len(self._bases), list(self._bases.values()).count(False)
         if checked >= CHECKED_BEFORE_STOPPING and mismatched > checked / 2:
             raise InputError(
-                f"{mismatched} of the first {checked} variants have another reference base in {self.path}: "
-                "it is a table of another build; name that of the variants' build"
+                f"{mismatched} of the first {checked} variants have another base in {self.path}: another build"
             )
 
     def _read_lines(self, chrom: str, pos: int) -> list[tuple[bytes, bytes]]:
@@ -252,10 +243,7 @@ def _check_kind(path: Path, header: Sequence[bytes], info: InfoField, model: Bas
         for name in names:
             value = made.get(name, "not given")
             if value != asked[name]:
-                raise InputError(
-                    f"{path} holds scores with {name}={value}, and {name}={asked[name]} is asked for; leave the table "
-                    "out, or ask for the same"
-                )
+                raise InputError(f"{path} holds scores with {name}={value}, and {name}={asked[name]} is asked for")
 
 
 def _read_index(path: Path) -> dict[str, _Contig]:

@@ -30,11 +30,7 @@ _VIEW = (sys.executable, "-P", "-c", _CODE)  # -P: no module of the user's folde
 
 
 def open_variants(stream: IO[bytes], name: str) -> TextVariants:
-    """The records of a stream whose kind is seen from its first bytes.
-
-    Args:
-        stream: opened for reading bytes; need not be seekable.
-        name: for messages.
+    """The records of a stream, whose kind is seen from its first bytes; it need not be seekable.
 
     Raises:
         InputError: no VCF (empty, no header).
@@ -54,15 +50,7 @@ def reopened(path: str) -> TextVariants:
 
 
 def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The text of a BCF as `bcftools view` writes it, in pieces.
-
-    Args:
-        chunks: the bytes, decompressed, in pieces of any size.
-        name: file name for messages.
-
-    Raises:
-        IntegrityError: truncated or damaged.
-    """
+    """The text of a BCF as `bcftools view` writes it, from its bytes, decompressed; both in pieces of any size."""
     command = (*_VIEW, "-O", "v", "-")
     with (
         tempfile.TemporaryFile() as said,
@@ -89,31 +77,20 @@ def _feed(chunks: Iterable[bytes], sink: IO[bytes]) -> None:
 
 
 def check_convertible(source: Path) -> None:
-    """Whether a VCF can be written as BCF, found out by doing it, before hours of scoring.
-
-    Raises:
-        InputError: the header does not declare every contig and key that its records use.
-    """
+    """Refuse a VCF that cannot be written as BCF, as its header lacks a contig or key: before hours of scoring."""
     if said := _bcftools_view("-O", "u", "-o", os.devnull, str(source)):
         raise InputError(
-            f"{source} cannot be written as BCF: {said}; declare every contig and key in its header (bcftools "
-            "reheader), or write a VCF: -o NAME.vcf.gz"
+            f"{source} cannot be written as BCF: {said}; declare it in the header, or write a VCF: -o NAME.vcf.gz"
         )
 
 
 def to_bcf(source: Path, out: Path) -> None:
-    """Write a finished VCF as BCF, atomically.
-
-    Raises:
-        RunError: it could not be written: a full disk, or a contig or key that the header does not declare.
-        OSError: the folder cannot be written to.
-    """
+    """Write a finished VCF as BCF, atomically."""
     # Not pysam's own record writer: it adds END to records of symbolic alleles behind the header's back.
     with whole_file(out) as temporary:
         if said := _bcftools_view("-O", "b", "-o", str(temporary), str(source)):
             raise RunError(
-                f"{out} could not be written as BCF ({said}): the disk is full, or the header does not declare every "
-                f"contig and key; all scores are kept in {source.name}: the same command with --resume goes on"
+                f"{out} could not be written as BCF ({said}); all scores are kept in {source.name} for --resume"
             )
 
 

@@ -79,8 +79,7 @@ def _table(jobs: Sequence[_Job]) -> pd.DataFrame:
 
 @dataclass
 class _Planned:
-    """What will be written behind one record: in order, its alleles as it writes them with what is ready or a job for
-    the rest of the entry; and the reasons."""
+    """What will be written behind one record: alleles, each with the rest of its entry or a job for it; and reasons."""
 
     record: TextRecord
     entries: list[tuple[str, str | _Job]] = field(default_factory=list)
@@ -92,11 +91,6 @@ class FileScorer:
     """Scores the records of one file.
 
     Attributes:
-        genome: the reference.
-        annotation: the genes.
-        scorer: computes scores.
-        info: how they are written.
-        settings: how the file is scored.
         flank: bases that the networks see on either side, for strict compatibility near a contig's end.
         precomputed: tables of scores; what the first of them has is not computed.
         totals: what was read and written so far.
@@ -123,27 +117,20 @@ class FileScorer:
         self._pass_through = PassThrough(self.genome, genes, self.info, 2 * distance, margin, strict, self.precomputed)
 
     def header(self, source: TextVariants, provenance: Sequence[str]) -> bytes:
-        """The output's header.
-
-        Raises:
-            InputError: the input declares our INFO key already, and replacing was not asked for.
-        """
+        """The output's header; an input that declares our INFO key already is refused, unless it is to be replaced."""
         if self.info.key in declared(source.header) and not self.settings.replace:
             raise InputError(
-                f"{source.name} already declares INFO {self.info.key}, so that it may hold such scores; add --replace "
-                "to overwrite them, or take them out first"
+                f"{source.name} already declares INFO {self.info.key}; add --replace to overwrite such entries"
             )
-        written = {self.info.key: True, self.info.reason_key: not self.settings.strict}
-        written[self.info.source_key] = bool(self.precomputed)
-        definitions = {key: line for key, line in self.info.definitions().items() if written[key]}
+        definitions = self.info.definitions()
+        if self.settings.strict:
+            del definitions[self.info.reason_key]
+        if not self.precomputed:
+            del definitions[self.info.source_key]
         return source.header_with(definitions, provenance)
 
     def block(self, block: Block) -> bytes:
-        """The records' text with scores put in, in their order.
-
-        Raises:
-            InputError: most reference alleles differ from the genome: another build.
-        """
+        """The records' text with scores put in, in their order; ends the run where they are of another build."""
         passed = self._passed(block)
         others = np.delete(np.arange(len(block)), passed.rows)
         planned = [self._plan(block.record(row)) for row in others.tolist()]
@@ -190,7 +177,7 @@ class FileScorer:
         if held and not self.settings.replace:
             raise InputError(
                 f"line {plan.record.number} ({plan.record.chrom}:{plan.record.pos}) already has a {self.info.key} "
-                "entry; add --replace to overwrite such entries, or take them out first"
+                "entry; add --replace to overwrite such entries"
             )
         self.totals.entries_replaced += held
         additions = []
@@ -207,30 +194,20 @@ class FileScorer:
 
     def _plan(self, record: TextRecord) -> _Planned:
         """Which alleles of a record are scored for which genes, and why the others are not."""
-        plan = _Planned(record)
-        totals = self.totals
+        plan, totals = _Planned(record), self.totals
+        reason_of_record = self._reason_of_record(record)
+        genes = [] if reason_of_record else self.annotation.overlapping(record.chrom, record.pos)
+        ref = "" if reason_of_record else decode(encode(record.ref))
         totals.records += 1
-        alts = record.alts or (".",)
-        totals.alleles += len(alts)
-
-        def leave_out(alt: str, reason: str) -> None:
-            totals.leave_out(f"{record.chrom}:{record.pos} {record.ref[:30]}>{alt[:30]}", reason)
-            plan.unscored.append(f"{info_safe(alt)}||{reason.replace(' ', '_')}")
-
-        reason = Reason.NO_ALTERNATIVE if not record.alts else self._reason_of_record(record)
-        if reason:
-            for alt in alts:
-                leave_out(alt, reason)
-            return plan
-        genes = self.annotation.overlapping(record.chrom, record.pos)
-        ref = decode(encode(record.ref))
-        for alt in record.alts:
-            reason = reason_of_allele(alt) or ("" if genes else Reason.NOT_IN_GENE)
+        for alt in record.alts or (".",):
+            totals.alleles += 1
+            reason = reason_of_record or reason_of_allele(alt) or ("" if genes else Reason.NOT_IN_GENE)
             if not reason and self.settings.strict and len(ref) > 1 and len(alt) > 1:
                 reason = Reason.DELINS
                 plan.entries += [(alt, f"{info_safe(gene.name)}|{self.info.unscored()}") for gene in genes]
             if reason:
-                leave_out(alt, reason)
+                totals.leave_out(f"{record.chrom}:{record.pos} {record.ref[:30]}>{alt[:30]}", reason)
+                plan.unscored.append(f"{info_safe(alt)}||{reason.replace(' ', '_')}")
                 continue
             totals.alleles_scored += 1
             totals.scores += len(genes)
@@ -241,17 +218,17 @@ class FileScorer:
 
     def _reason_of_record(self, record: TextRecord) -> str:
         """Why no allele of the record can be scored, or "". Counts the comparison with the genome."""
+        if not record.alts:
+            return Reason.NO_ALTERNATIVE
         contig = self.genome.find(record.chrom)
         if contig is None:
             return Reason.CONTIG_ABSENT
         if not re.fullmatch(r"[ACGTNRYSWKMBDHVU]+", record.ref, re.IGNORECASE):
             return Reason.BAD_REFERENCE
-        start = record.pos - 1
         codes = encode(record.ref)
-        length = self._lengths[contig]
-        inside = start >= 0 and start + len(codes) <= length
+        start, end, length = record.pos - 1, record.pos - 1 + len(codes), self._lengths[contig]
         self.totals.reference_checked += 1
-        there = self.genome.fetch(contig, start, start + len(codes)) if inside else None
+        there = self.genome.fetch(contig, start, end) if start >= 0 and end <= length else None
         if there is None or not np.array_equal(there, codes):
             if there is not None and (there == N_CODE).all():
                 return Reason.NO_SEQUENCE
@@ -259,12 +236,11 @@ class FileScorer:
             return Reason.MISMATCH
         if len(codes) > 2 * self.settings.distance:
             return Reason.TOO_LONG
-        if self.settings.strict:
-            reach = self.flank + self.settings.distance
-            if record.ref != record.ref.upper():
-                return Reason.LOWER_CASE
-            if start - reach < 0 or start + reach + 1 > length:
-                return Reason.NEAR_END
+        reach = self.flank + self.settings.distance
+        if self.settings.strict and record.ref != record.ref.upper():
+            return Reason.LOWER_CASE
+        if self.settings.strict and (start - reach < 0 or start + reach + 1 > length):
+            return Reason.NEAR_END
         return ""
 
     def _stop_at_another_build(self) -> None:
@@ -306,11 +282,10 @@ def _as_spliceai_cuts(
     """Under strict compatibility: SpliceAI draws no bases in from the right for a deletion, so that one longer than the
     distance also takes away outputs on the left of the variant, which it fills with 0."""
     distance = len(alt) // 2
-    if deleted <= distance:
-        return alt
-    cut = alt.copy()
-    cut[len(alt) - deleted : distance + 1] = 0
-    return cut
+    if deleted > distance:
+        alt = alt.copy()
+        alt[len(alt) - deleted : distance + 1] = 0
+    return alt
 
 
 def score_stream(

@@ -18,7 +18,7 @@ import pandas as pd
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
-from meta_spliceai.files import TABLE_SUFFIXES, place_of
+from meta_spliceai.files import TABLE_SUFFIXES
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.changes import one_thread
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
@@ -80,11 +80,7 @@ class ModelScorer:
     check: str = ""
 
     def __call__(self, table: pd.DataFrame, annotation: GeneAnnotation, alone: bool) -> BaseScores:
-        """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence.
-
-        Raises:
-            RunError: another precision than float32 changes scores too much; a file is not to hold both.
-        """
+        """Scores of all rows; `alone`: by a full forward pass on one thread, which nothing around can influence."""
         if alone:
             with one_thread():
                 how = Computation("full", batch_size=1)
@@ -98,11 +94,7 @@ class ModelScorer:
 
 
 def output_type_of(out: str, given: str | None) -> str:
-    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, which may also say TABLE, else v.
-
-    Raises:
-        InputError: another letter.
-    """
+    """v (VCF), z (bgzipped VCF) or b (BCF): as given, else by the file's name, which may also say TABLE, else v."""
     if given is not None:
         if given not in OUTPUT_TYPES:
             raise unknown_value("output type", given, OUTPUT_TYPES, "--output-type")
@@ -148,16 +140,11 @@ def score_vcf(
     if to_stream and options.resume:
         raise InputError("--resume needs a file to go on with; name it with -o FILE")
     if options.cut.shard is not None and kind in ("b", TABLE):
-        raise InputError(
-            f"-o {out}: a shard is written as a VCF: name it NAME.vcf.gz; merge then writes a BCF if OUT ends in .bcf"
-        )
+        raise InputError(f"-o {out}: a shard is written as a VCF: name it NAME.vcf.gz; merge can write a BCF")
     if to_stream and kind == TABLE:
         raise InputError(f"-o {out}: a table is written into a file, not into a pipe or device")
     if not 1 <= settings.distance <= 4999:
         raise InputError(f"--distance {settings.distance} is outside 1 to 4999")
-    for read in (source, str(reference), f"{reference}.fai", annotation, *map(str, options.precomputed)):
-        if not to_stream and read != STREAM and place_of(Path(out)) == place_of(Path(read)):
-            raise InputError(f"{out} is the same file as {read}, which is read; name another output")
     genes = GeneAnnotation.named(annotation)
     genome = whole_fasta(reference, genes.build)
     check_annotation(genes, genome)

@@ -34,14 +34,10 @@ class Totals:
     """Running counts of a file. `alleles == alleles_scored + sum(unscored.values())` at every moment.
 
     Attributes:
-        records: records read.
         alleles: alternative alleles read (a record without any counts as one).
         alleles_scored: alleles with at least one score.
         scores: entries written: one an allele and gene.
-        unscored: alleles without a score, by reason.
-        examples: up to five alleles for each reason.
-        reference_checked: records whose reference allele was compared with the genome.
-        reference_mismatches: those that differ.
+        unscored: alleles without a score, by reason; `examples` has up to five of each.
         computed_alone: entries near a rounding border, computed again one by one.
         entries_replaced: records that held an older entry under the same key.
         looked_up: entries taken from tables.
@@ -127,11 +123,7 @@ class Account:
 
 
 class Unfinished:
-    """The partial output of one run; use as a context manager, so that no second run writes to it.
-
-    Args:
-        out: where the finished file will stand.
-    """
+    """The partial output of one run; use as a context manager, so that no second run writes to it."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -159,12 +151,7 @@ class Unfinished:
         self._lock.release()
 
     def read_account(self, settings: dict[str, Any]) -> Account | None:
-        """The account of an interrupted run with the same settings, or None where there is none.
-
-        Raises:
-            InputError: it was made with other settings; the first difference is named.
-            RunError: the partial file is shorter than its account says.
-        """
+        """The account of an interrupted run, or None where there is none; one with other settings is refused."""
         if not self.account_path.is_file() or not self.partial.is_file():
             return None
         with one_error(self.account_path, f"delete it and {self.partial.name}, and start again", kind=RunError):
@@ -248,19 +235,13 @@ def fill(
     """Write all of an input into the partial file of an output, going on from the last whole block where asked to.
 
     Args:
-        source: the input.
-        writer: makes the text.
-        packed: compress it (BGZF).
+        packed: compress the text (BGZF).
         provenance: lines to put into the header.
         identity: all that the text depends on besides the records; a partial file of another is refused.
-        resume: go on with what an interrupted run left.
-        report: told of the totals after each block.
+        resume: go on with what an interrupted run left, if the input is the one that it read.
 
     Returns:
         Records taken over from the interrupted run.
-
-    Raises:
-        InputError: the input is not the one that the interrupted run read.
     """
     account = (partial.read_account(identity) if resume else None) or Account(identity, totals=writer.totals)
     totals = writer.totals = account.totals
