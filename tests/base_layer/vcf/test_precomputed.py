@@ -179,7 +179,7 @@ def test_a_table_of_another_build_ends_the_run(tmp_path: Path, opened: Callable[
         table.find("1", pos, "A", "C", "UP")
     table.stop_at_another_build()
     table.find("1", 100, "A", "C", "UP")
-    with pytest.raises(InputError, match="have another base in .*another build"):
+    with pytest.raises(InputError, match=r"have another base in .*another build"):
         table.stop_at_another_build()
 
 
