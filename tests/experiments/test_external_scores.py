@@ -182,7 +182,7 @@ def test_a_variant_in_a_construct_is_found_on_either_strand_of_the_genome(tmp_pa
         ("x.vcf", table(), "INFO/S", "is no VCF"),
         ("x.vcf", vcf(), "INFO/T", "unknown INFO key 'T'.*Choices: S, SpliceAI"),
         ("x.vcf", vcf(("1", 100, "A", "G,T", "S=1,2,3")), "S", "S has 3 values for 2 alternative alleles"),
-        ("x.vcf", vcf(("1", 100, "A", "G", "SpliceAI=G|0.5")), "SpliceAI", "not of the form that the header gives"),
+        ("x.vcf", vcf(("1", 100, "A", "G", "SpliceAI=G|0.5")), "SpliceAI", "not of the header's form"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_one_line(name: str, text: str, column: str, message: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import IntegrityError
 from meta_spliceai.splice_engine.genome.sequence import decode, encode, reverse_complement
 from meta_spliceai.splice_engine.variants.alleles import BROKEN_UP, NO_PLACE, Chain, Lifted, lift_over
 from meta_spliceai.splice_engine.variants.table import as_variant_table
@@ -198,22 +198,20 @@ def test_a_chain_is_read_whatever_wrote_it(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "told"),
+    ("text", "told"),
     [
-        (CHAIN.replace("20\n\n", "19\n\n"), IntegrityError, "line 2"),
-        (CHAIN.replace("\n20\n", "\n20 x 1\n"), InputError, "line 2: '20 x 1'"),
-        (CHAIN.replace(" 5 25", " five 25"), InputError, "line 1: 'chain 10"),
-        (CHAIN.replace("+ 5", "* 5"), InputError, "line 1"),
-        ("20\n", InputError, "line 1: '20'"),
-        (CHAIN.split("\n")[0] + "\n", IntegrityError, r"ends within a chain \(line 1\)"),
-        (CHAIN.split("\n")[0] + "\n" + CHAIN, IntegrityError, "line 2: the chain before"),
-        ("# nothing\n", InputError, "holds no chain"),
-        ("", InputError, "holds no chain"),
-        (CHAIN.replace("20\n\n", "10 99999999999999999999999 1\n9\n"), IntegrityError, "line 3"),
+        (CHAIN.replace("20\n\n", "19\n\n"), "line 2"),
+        (CHAIN.replace("\n20\n", "\n20 x 1\n"), "line 2"),
+        (CHAIN.replace("\n20\n", "\n20 1\n"), "line 2"),
+        (CHAIN.replace(" 5 25", " five 25"), "line 1"),
+        ("20\n", "line 1"),
+        (CHAIN.split("\n")[0] + "\n", "ends within a chain"),
+        (CHAIN.split("\n")[0] + "\n" + CHAIN, "line 2"),
+        ("# nothing\n", "holds none"),
+        ("", "holds none"),
+        (CHAIN.replace("20\n\n", "10 99999999999999999999999 1\n9\n"), "line 3"),
     ],
 )
-def test_a_chain_that_cannot_be_right_is_told_with_its_line(
-    tmp_path: Path, text: str, kind: type[Exception], told: str
-) -> None:
-    with pytest.raises(kind, match=told):
+def test_a_chain_that_cannot_be_right_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(IntegrityError, match=told):
         chain_of(tmp_path, text)

@@ -57,36 +57,30 @@ def compare_reference(
     calls the rows by `numbers` (1, 2, 3 … without); InputError: so many rows mismatch that the table belongs to another
     build or has its alleles on the gene's strand."""
     coverage = Coverage(len(table))
-    reasons = np.full(len(table), "", dtype=object)
     known: dict[str, str] = {}
     for chrom in table["chrom"].unique():
         with suppress(InputError):
             known[chrom] = genome.resolve(chrom)
+    found_reasons, complemented = [], 0
     lost: dict[str, list[str]] = {NO_CONTIG: [], NO_SEQUENCE: [], MISMATCH: []}
-    complemented = 0
     source = Path(genome.name).name  # the account stands in results, which do not say where their maker keeps files
     called = range(1, len(table) + 1) if numbers is None else numbers
     columns = zip(called, table["variant_id"], table["chrom"], table["pos"], table["ref"], table["alt"], strict=True)
-    for at, (number, name, chrom, pos, ref, alt) in enumerate(columns):
-        words = f"row {number}: {name} ({chrom}:{pos} {ref}>{alt})"
+    for number, name, chrom, pos, ref, alt in columns:
+        expected, reason, told = encode(ref), "", ""
         if chrom not in known:
-            reasons[at] = NO_CONTIG
-        else:
-            expected, found = encode(ref), genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))
-            if np.array_equal(expected, found):
-                continue
-            if (found == N_CODE).any():
-                reasons[at] = NO_SEQUENCE
-                words += f" has {decode(found)} in {source}"
-            else:
-                reasons[at] = MISMATCH
-                complemented += np.array_equal(reverse_complement(expected), found)
-                words += f" expects {ref}, {source} ({genome.build}) has {decode(found)}"
-        lost[reasons[at]].append(words)
+            reason = NO_CONTIG
+        elif not np.array_equal(expected, found := genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))):
+            reason = NO_SEQUENCE if (found == N_CODE).any() else MISMATCH
+            told = f" expects {ref}, {source} ({genome.build}) has {decode(found)}"
+            complemented += reason == MISMATCH and np.array_equal(reverse_complement(expected), found)
+        found_reasons.append(reason)
+        if reason:
+            lost[reason].append(f"row {number}: {name} ({chrom}:{pos} {ref}>{alt}){told}")
     for reason, rows in lost.items():
         coverage.leave_out(reason, rows)
-    mismatches = len(lost[MISMATCH])
-    checked = mismatches + int((reasons == "").sum())
+    reasons = np.array(found_reasons, dtype=object)
+    mismatches, checked = len(lost[MISMATCH]), int(np.isin(reasons, ("", MISMATCH)).sum())
     if mismatches >= MISMATCHES_THAT_TELL and mismatches > MANY_MISMATCHES * checked:
         remedy = f"the table looks like another build than {genome.build}: name the right one, or lift it over"
         if complemented > 0.9 * mismatches:
@@ -186,8 +180,8 @@ class Chain:
         backward: lead from the new build to the old one instead.
 
     Raises:
-        InputError: no such file, or no chain file (with the line).
-        IntegrityError: truncated: a chain's blocks do not add up to its length (with the line).
+        InputError: no such file.
+        IntegrityError: truncated, or no chain file.
     """
 
     def __init__(self, path: Path, *, backward: bool = False) -> None:
@@ -202,12 +196,7 @@ class Chain:
             number = names.setdefault(new_name, len(names))
             rows.setdefault(chrom, []).append((start, end, new_base, direction, score, number))
         self._names = list(names)
-        self._blocks: dict[str, np.ndarray] = {}
-        self._reach: dict[str, np.ndarray] = {}  # farthest end of this block and all before it
-        for chrom, blocks in rows.items():
-            table = np.array(blocks, dtype=np.int64)
-            self._blocks[chrom] = table[np.argsort(table[:, 0], kind="stable")]
-            self._reach[chrom] = np.maximum.accumulate(self._blocks[chrom][:, 1])
+        self._blocks = {chrom: np.array(blocks, dtype=np.int64) for chrom, blocks in rows.items()}
 
     def lift(self, chrom: str, pos: int) -> tuple[str, int, str] | None:
         """A 1-based position of the old build in the new one.
@@ -216,19 +205,12 @@ class Chain:
             contig without "chr", 1-based position, and "+" or "-" (the new build's strand that reads like the old plus
             strand); None where the base has no counterpart.
         """
-        blocks = self._blocks.get(bare_contig(chrom))
-        if blocks is None:
+        blocks = self._blocks.get(bare_contig(chrom), np.empty((0, 6), dtype=np.int64))
+        at = pos - 1
+        holding = blocks[(blocks[:, 0] <= at) & (at < blocks[:, 1])]
+        if not len(holding):
             return None
-        at, reach = pos - 1, self._reach[bare_contig(chrom)]
-        number = int(np.searchsorted(blocks[:, 0], at, side="right")) - 1
-        holding = []
-        while number >= 0 and reach[number] > at:
-            if blocks[number, 1] > at:
-                holding.append(blocks[number])
-            number -= 1
-        if not holding:
-            return None
-        start, _, new_base, direction, _, name = max(holding, key=lambda block: int(block[4]))
+        start, _, new_base, direction, _, name = holding[holding[:, 4].argmax()]
         lifted = int(new_base + direction * (at - start))
         return self._names[int(name)], lifted + 1, "+" if direction > 0 else "-"
 
@@ -255,38 +237,29 @@ def _blocks(path: Path) -> list[tuple[str, int, int, str, int, int, int]]:
     found: list[tuple[str, int, int, str, int, int, int]] = []
     header: list[str] = []
     old = new = number = 0
-    for number, line in enumerate(text_lines(path, encoding="ascii"), start=1):
-        fields = line.split()
-        if not fields or fields[0].startswith("#"):
-            continue
-        try:
-            if fields[0] == "chain":
-                if header:
-                    raise IntegrityError(f"{path}, line {number}: the chain before ends without its last block")
+    try:
+        for line in text_lines(path, encoding="ascii"):
+            number, fields = number + 1, line.split()
+            if not fields or fields[0].startswith("#"):
+                continue
+            if fields[0] == "chain" and not header:
                 header, old, new = fields, int(fields[5]), int(fields[10])
-                if len(fields) < 12 or fields[4] != "+" or fields[9] not in "+-":
-                    raise ValueError(line)
                 continue
             size, *gaps = (int(field) for field in fields)
-            if not header or len(gaps) not in (0, 2):
-                raise ValueError(line)
-        except (ValueError, IndexError) as error:
-            raise InputError(f"{path}, line {number}: '{line[:60]}' is no line of a chain file") from error
-        direction = 1 if header[9] == "+" else -1
-        first = new if direction > 0 else int(header[8]) - 1 - new
-        old_place = bare_contig(header[2]), old, old + size
-        found.append((*old_place, bare_contig(header[7]), first, direction, int(header[1])))
-        old, new = old + size, new + size
-        if gaps:
-            old, new = old + gaps[0], new + gaps[1]
-            continue
-        if (old, new) != (int(header[6]), int(header[11])):
-            raise IntegrityError(f"{path}, line {number}: the blocks of this chain do not add up to its length")
-        header = []
-    if header:
-        raise IntegrityError(f"{path} ends within a chain (line {number}); get it anew")
-    if not found:
-        raise InputError(f"{path} holds no chain")
+            direction = 1 if header[9] == "+" else -1
+            first = new if direction > 0 else int(header[8]) - 1 - new
+            old_place = bare_contig(header[2]), old, old + size
+            found.append((*old_place, bare_contig(header[7]), first, direction, int(header[1])))
+            old_gap, new_gap = gaps or (0, 0)
+            old, new = old + size + old_gap, new + size + new_gap
+            if not gaps:
+                if (old, new) != (int(header[6]), int(header[11])):
+                    raise ValueError("the blocks of a chain add up to its length")
+                header = []
+    except (ValueError, IndexError) as error:
+        raise IntegrityError(f"{path}, line {number}: this is no chain file, or it is damaged; get it anew") from error
+    if header or not found:
+        raise IntegrityError(f"{path} ends within a chain, or holds none; get it anew")
     return found
 
 

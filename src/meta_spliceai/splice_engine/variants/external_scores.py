@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from meta_spliceai.errors import InputError, MissingPackageError, shown, unknown_value
-from meta_spliceai.read_hostile import LARGEST_TEXT, LONGEST_LINE, limit, one_error, text_lines
+from meta_spliceai.errors import InputError, shown, unknown_value
+from meta_spliceai.read_hostile import LONGEST_LINE, one_error, text_lines
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
 from meta_spliceai.splice_engine.variants.alleles import trimmed
 from meta_spliceai.splice_engine.variants.families import genomic_places
@@ -40,10 +40,17 @@ _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 Allele = tuple[str, int, str, str]
 """Contig without "chr", position, reference and alternative allele, without the bases that both share at their ends."""
-Row = tuple[str, str, int, str, str, str, object]
-"""Where it stands, chrom, pos, ref, alt, gene (or ""), score as the file has it."""
 Places = dict[tuple[str, int], set[str]]
 """Reference bases of variants by contig and position."""
+
+
+class Row(NamedTuple):
+    """A row of a file: where it stands, its allele, the gene (or ""), the score as the file has it."""
+
+    where: str
+    allele: Allele
+    gene: str
+    score: object
 
 
 @dataclass(frozen=True)
@@ -75,26 +82,16 @@ class ScoreFile:
         return found
 
 
-@dataclass(frozen=True)
-class Joined:
+class Joined(NamedTuple):
     """A tool's scores on some variants.
 
     Attributes:
         score: one value per variant, NaN where the file has none.
-        read: rows of the file at the variants' positions.
-        other_reference: those of them whose REF is not the variants'.
-        first_other: the first of those, in words.
+        other_reference: rows of the file at the variants' positions whose REF is not the variants'.
     """
 
     score: Float[np.ndarray, " variants"]
-    read: int
     other_reference: int
-    first_other: str
-
-    def then(self, other: Joined) -> Joined:
-        """What two parts make together, without their scores."""
-        first = self.first_other or other.first_other
-        return Joined(np.zeros(0), self.read + other.read, self.other_reference + other.other_reference, first)
 
 
 def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
@@ -113,12 +110,10 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
             build, no score for any variant.
         IntegrityError: the file is damaged, or not what its name says.
     """
-    joined = _join(file, table, lambda places: _rows(file, places))
-    _refuse_another_build(file, joined, data)
+    joined = ScoresInParts(file, hold=False).join(table, data, enough=1)
     if np.isnan(joined.score).all():
         raise InputError(
-            f"{file.path} has no score for any of the {len(table):,} variants of {data} ({joined.read:,} rows at their "
-            "positions); are build and alleles the same?"
+            f"{file.path} has no score for any of the {len(table):,} variants of {data}; compare build and alleles"
         )
     return joined
 
@@ -126,28 +121,57 @@ def join_scores(file: ScoreFile, table: pd.DataFrame, data: str) -> Joined:
 class ScoresInParts:
     """A file's scores for variants that come in parts, such as the blocks of a VCF.
 
-    A file with an index is read near each part's variants. Any other is read once, at the first part, and held.
+    A file with an index is read near each part's variants. Any other is read once, at the first part, and held (or not,
+    where there is one part).
     """
 
-    def __init__(self, file: ScoreFile) -> None:
+    def __init__(self, file: ScoreFile, hold: bool = True) -> None:
         self.file = file
+        self._hold = hold and not _has_index(file.path)
         self._held: dict[tuple[str, int], list[Row]] | None = None
-        self._so_far = Joined(np.zeros(0), 0, 0, "")
+        self._read = self._other = 0
 
-    def join(self, table: pd.DataFrame, data: str) -> Joined:
+    def join(self, table: pd.DataFrame, data: str, enough: int | None = None) -> Joined:
         """As `join_scores`, but none needs to have a score, and another build shows once there were `ENOUGH` rows.
 
         Raises:
             InputError: the file has no index, and more than `MOST_HELD` rows.
         """
-        joined = _join(self.file, table, self._rows)
-        self._so_far = self._so_far.then(joined)
-        if self._so_far.read >= ENOUGH:
-            _refuse_another_build(self.file, self._so_far, data)
-        return joined
+        wanted = _alleles(table)
+        asked = {allele for alleles in wanted for allele in alleles}
+        places: Places = {}
+        for chrom, pos, ref, _ in asked:
+            places.setdefault((chrom, pos), set()).add(ref[0])
+        found: dict[Allele, dict[str, float]] = {}
+        before, other = self._other, ""
+        for where, allele, gene, value in self._rows(places):
+            chrom, pos, ref, alt = allele
+            if (chrom, pos) not in places or not ref:
+                continue
+            self._read += 1
+            if ref[0] not in places[chrom, pos]:
+                self._other += 1
+                other = other or f"{where}: {ref[0]}, where the data have {' or '.join(sorted(places[chrom, pos]))}"
+            elif allele in asked:
+                score = _number(value, where, self.file)
+                known = found.setdefault(allele, {})
+                if score is not None and known.setdefault(gene, score) != score:
+                    named = f"{chrom}:{pos} {ref}>{alt}{f' ({gene})' if gene else ''}"
+                    raise InputError(f"{where}: a second score of {named}, {score:g} after {known[gene]:g}; leave one")
+        if self._read >= (enough or ENOUGH) and self._other > self._read / 2:
+            raise InputError(
+                f"{self._other:,} of {self._read:,} rows of {self.file.path} at positions of {data} have another "
+                f"reference base ({other}): they are of another build; lift the file over"
+            )
+        scores = np.full(len(table), np.nan)
+        for number, (alleles, gene) in enumerate(zip(wanted, table["gene"], strict=True)):
+            for allele in alleles:
+                if of_genes := found.get(allele):
+                    scores[number] = of_genes.get(str(gene), max(of_genes.values()))
+        return Joined(scores, self._other - before)
 
     def _rows(self, places: Places) -> Iterator[Row]:
-        if _has_index(self.file.path):
+        if not self._hold:
             yield from _rows(self.file, places)
             return
         if self._held is None:
@@ -156,19 +180,18 @@ class ScoresInParts:
                 if number > MOST_HELD:
                     raise InputError(
                         f"{self.file.path} has no index and more than {MOST_HELD:,} rows, too many to hold: sort it by "
-                        "chromosome and position, compress it with bgzip and index it with tabix (-p vcf, or -s, -b "
-                        "and -e with the numbers of its columns)"
+                        "chromosome and position, compress it with bgzip and index it with tabix"
                     )
-                self._held.setdefault(_allele_of(row)[:2], []).append(row)
+                self._held.setdefault(row.allele[:2], []).append(row)
         for place in places:
             yield from self._held.get(place, ())
 
 
 def require_scores(scored: Mapping[str, int], predicted: int) -> None:
-    """Refuse predictions that rest on a tool's scores where its file has none.
+    """InputError where predictions rest on a tool's scores and its file has none.
 
-    Raises:
-        InputError: it has none.
+    Args:
+        scored: predicted alleles that each tool's file has a score for.
     """
     for name, count in scored.items():
         if predicted and not count:
@@ -176,48 +199,6 @@ def require_scores(scored: Mapping[str, int], predicted: int) -> None:
                 f"the model reads the scores of {name}, whose file has none for any of {predicted:,} alleles: give "
                 f"theirs, --scores {name}=FILE, of the same build and with the same alleles"
             )
-
-
-def _refuse_another_build(file: ScoreFile, joined: Joined, data: str) -> None:
-    if joined.other_reference > joined.read / 2:
-        raise InputError(
-            f"{joined.other_reference:,} of {joined.read:,} rows of {file.path} at positions of {data} have another "
-            f"reference base ({joined.first_other}): they are of another build; lift the file over"
-        )
-
-
-def _join(file: ScoreFile, table: pd.DataFrame, rows: Callable[[Places], Iterator[Row]]) -> Joined:
-    wanted = _alleles(table)
-    bases: Places = {}
-    for chrom, pos, ref, _ in (allele for alleles in wanted for allele in alleles):
-        bases.setdefault((chrom, pos), set()).add(ref[0])
-    asked = {allele for alleles in wanted for allele in alleles}
-    found: dict[Allele, dict[str, float]] = {}
-    read, other, first_other = 0, 0, ""
-    for row in rows(bases):
-        where, chrom, pos, ref, alt, gene, value = row
-        allele = _allele_of(row)
-        here = bases.get(allele[:2])
-        if here is None or not allele[2]:
-            continue
-        read += 1
-        if allele[2][0] not in here:
-            other += 1
-            first_other = first_other or f"{where}: {shown(ref)}, where the data have {' or '.join(sorted(here))}"
-        elif allele in asked:
-            score = _number(value, where, file)
-            known = found.setdefault(allele, {})
-            if score is not None and known.setdefault(gene, score) != score:
-                raise InputError(
-                    f"{where}: a second score of {chrom}:{pos} {ref}>{alt}{f' ({gene})' * bool(gene)}, {score:g} after "
-                    f"{known[gene]:g}; leave one"
-                )
-    scores = np.full(len(table), np.nan)
-    for number, (alleles, gene) in enumerate(zip(wanted, table["gene"], strict=True)):
-        for allele in alleles:
-            if of_genes := found.get(allele):
-                scores[number] = of_genes.get(str(gene), max(of_genes.values()))
-    return Joined(scores, read, other, first_other)
 
 
 def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
@@ -236,10 +217,6 @@ def _alleles(table: pd.DataFrame) -> list[tuple[Allele, ...]]:
     return found
 
 
-def _allele_of(row: Row) -> Allele:
-    return bare_contig(row[1]), *trimmed(row[2], row[3].upper(), row[4].upper(), least=1)
-
-
 def _number(value: object, where: str, file: ScoreFile) -> float | None:
     if value is None or value in NO_SCORE:
         return None
@@ -251,6 +228,14 @@ def _number(value: object, where: str, file: ScoreFile) -> float | None:
         what = file.column or "the score"
         raise InputError(f"{where}: {what} is {shown(value)}; write a finite number, or nothing where there is none")
     return number
+
+
+def _row(where: str, chrom: object, pos: object, ref: object, alt: object, gene: object, score: object) -> Row:
+    """A row whose variant is as a file has it; InputError for a position that is no whole number."""
+    if not re.fullmatch("[0-9]{1,12}", str(pos)):
+        raise InputError(f"{where}: pos {shown(pos)} is no position (a whole number, 1-based)")
+    allele = trimmed(int(str(pos)), str(ref).upper(), str(alt).upper(), least=1)
+    return Row(where, (bare_contig(str(chrom)), *allele), str(gene or ""), score)
 
 
 def _has_index(path: Path) -> bool:
@@ -281,23 +266,15 @@ def _rows(file: ScoreFile, places: Places) -> Iterator[Row]:
 
 def _around(path: Path, places: Places) -> Iterator[tuple[str, str]]:
     """The lines of a file with an index that stand near the places."""
-    try:
-        import pysam
-    except ImportError as error:
-        raise MissingPackageError(f"reading {path} by its index", "pysam") from error
+    import pysam
+
     with one_error(f"{path}, read by its index,", "make file and index anew"), pysam.TabixFile(str(path)) as opened:
-        held, most = 0, limit(LARGEST_TEXT)
         for name in opened.contigs:
             pos = np.array(sorted(pos for chrom, pos in places if chrom == bare_contig(name)), np.int64)
             for piece in np.split(pos, np.flatnonzero(np.diff(pos) > APART) + 1) if len(pos) else ():
+                where = f"{path}, {name}:{piece[0]}-{piece[-1]}"
                 for line in opened.fetch(name, max(0, int(piece[0]) - ANCHORS), int(piece[-1])):
-                    held += len(line)
-                    if held > most:
-                        raise InputError(
-                            f"{path}: more than {most:,} bytes stand near the variants; set {LARGEST_TEXT[0]} to allow "
-                            "more"
-                        )
-                    yield f"{path}, {name}:{piece[0]}-{piece[-1]}", line
+                    yield where, line
 
 
 def _vcf_rows(file: ScoreFile, head: Sequence[str], body: Iterator[tuple[str, str]]) -> Iterator[Row]:
@@ -310,52 +287,46 @@ def _vcf_rows(file: ScoreFile, head: Sequence[str], body: Iterator[tuple[str, st
     scores = [place for place, part in enumerate(parts) if part.startswith("DS_")]
     for where, line in body:
         fields = line.split("\t", 8)
-        if len(fields) < 8 or not re.fullmatch("[0-9]{1,12}", fields[1]):
+        if len(fields) < 8:
             raise InputError(f"{where}: no record of a VCF ({shown(line)})")
         chrom, pos, _, ref, alt = fields[:5]
         alts = alt.split(",")
         entry = next((one for one in fields[7].split(";") if one.startswith(f"{key}=")), "")
         values = entry[len(key) + 1 :].split(",") if entry else []
-        if any("|" in value for value in values):
-            for value in values:
+        if len(values) == 1:
+            values *= len(alts) if "|" not in values[0] else 1
+        for place, value in enumerate(values):
+            if "|" in value:
                 held = value.split("|")
                 if len(held) != len(parts) or not scores or parts[:2] != ["ALLELE", "SYMBOL"]:
-                    raise InputError(
-                        f"{where}: {key}={shown(value)} is not of the form that the header gives, "
-                        f"ALLELE|SYMBOL|DS_…; name an INFO key that holds one number an allele"
-                    )
-                numbers = [_number(held[place], where, file) for place in scores]
+                    raise InputError(f"{where}: {key}={shown(value)} is not of the header's form ALLELE|SYMBOL|DS_…")
+                numbers = [_number(held[one], where, file) for one in scores]
                 largest = max((abs(one) for one in numbers if one is not None), default=None)
-                yield where, chrom, int(pos), ref, held[0], held[1], largest
-        elif len(values) in (0, 1, len(alts)):
-            for place, one in enumerate(alts if values else ()):
-                yield where, chrom, int(pos), ref, one, "", values[place if len(values) > 1 else 0]
-        else:
-            raise InputError(f"{where}: {key} has {len(values)} values for {len(alts)} alternative alleles")
+                yield _row(where, chrom, pos, ref, held[0], held[1], largest)
+            elif len(values) == len(alts):
+                yield _row(where, chrom, pos, ref, alts[place], "", value)
+            else:
+                raise InputError(f"{where}: {key} has {len(values)} values for {len(alts)} alternative alleles")
 
 
 def _table_rows(file: ScoreFile, head: Sequence[str], body: Iterator[tuple[str, str]]) -> Iterator[Row]:
-    tabs = "\t" in head[-1]
+    separator = "\t" if "\t" in head[-1] else ","
     csv.field_size_limit(LONGEST_LINE)
 
     def split(where: str, line: str) -> list[str]:
-        if tabs:
-            return line.split("\t")
+        if separator == "\t":
+            return line.split(separator)
         with one_error(f"{where}, read as a table,"):
             return next(csv.reader([line], strict=True), [])
 
     names = split(str(file.path), head[-1])
     places = _columns(file, names)
     for where, line in body:
-        values = split(where, line)
-        if not values:
-            continue
-        if len(values) != len(names):
+        values = split(where, line) if line else []
+        if values and len(values) != len(names):
             raise InputError(f"{where}: {len(values)} columns where the first line names {len(names)}")
-        chrom, pos, ref, alt, gene, score = ("" if place is None else values[place] for place in places)
-        if not re.fullmatch("[0-9]{1,12}", pos):
-            raise InputError(f"{where}: pos {shown(pos)} is no position (a whole number, 1-based)")
-        yield where, chrom, int(pos), ref, alt, gene, score
+        if values:
+            yield _row(where, *("" if place is None else values[place] for place in places))
 
 
 def _columns(file: ScoreFile, names: Sequence[str]) -> list[int | None]:
@@ -373,24 +344,18 @@ def _columns(file: ScoreFile, names: Sequence[str]) -> list[int | None]:
 
 
 def _parquet_rows(file: ScoreFile) -> Iterator[Row]:
-    with one_error(f"{file.path}, read as Parquet,", also=(pa.ArrowException,)):
+    number, damaged = 0, f"{file.path}, read as Parquet,"
+    with one_error(damaged, also=(pa.ArrowException,)):
         opened = pq.ParquetFile(file.path)
         names = opened.schema_arrow.names
-        size = sum(opened.metadata.row_group(one).total_byte_size for one in range(opened.metadata.num_row_groups))
-    if size > limit(LARGEST_TEXT):
-        raise InputError(f"{file.path} holds {size:,} bytes; set {LARGEST_TEXT[0]} to allow more")
     wanted = [None if place is None else names[place] for place in _columns(file, names)]
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        with one_error(f"{file.path}, read as Parquet,", also=(pa.ArrowException,)):
-            for batch in opened.iter_batches(1 << 16, columns=[name for name in wanted if name is not None]):
-                columns = ([""] * len(batch) if name is None else batch.column(name).to_pylist() for name in wanted)
-                yield from zip(*columns, strict=True)
-
-    for number, (chrom, pos, ref, alt, gene, score) in enumerate(rows(), start=1):
-        where = f"{file.path}, row {number}"
-        texts = isinstance(ref, str) and isinstance(alt, str) and isinstance(chrom, str | int)
-        if not texts or not isinstance(pos, int) or isinstance(pos, bool):
-            what = shown((chrom, pos, ref, alt))
-            raise InputError(f"{where}: {what} is no variant: pos is a whole number, chrom, ref and alt are texts")
-        yield where, str(chrom), pos, ref, alt, str(gene or ""), score
+    batches = opened.iter_batches(1 << 16, columns=[name for name in wanted if name is not None])
+    while True:
+        with one_error(damaged, also=(pa.ArrowException,)):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            columns = [[""] * len(batch) if name is None else batch.column(name).to_pylist() for name in wanted]
+        for values in zip(*columns, strict=True):
+            number += 1
+            yield _row(f"{file.path}, row {number}", *values)
