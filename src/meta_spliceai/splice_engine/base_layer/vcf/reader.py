@@ -25,7 +25,11 @@ from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
 
 MAGIC = b"BCF\2"
 _PIECE = 1 << 20
-_CODE = "import sys, pysam.bcftools as b; b.view('--no-version', *sys.argv[1:], catch_stdout=False)"
+_CODE = (
+    "import resource, sys; sys.platform == 'linux' and resource.setrlimit(resource.RLIMIT_AS, (1 << 32,) * 2); "
+    "import pysam.bcftools as b; b.view('--no-version', *sys.argv[1:], catch_stdout=False)"
+)
+"""Within 4 GiB: a damaged record may claim twice as much."""
 _VIEW = (sys.executable, "-P", "-c", _CODE)  # -P: no module of the user's folder is taken for pysam
 
 
