@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from meta_spliceai.errors import InputError, LeakageError
 from meta_spliceai.splice_engine.genome.annotation import bare_contig
@@ -19,10 +20,9 @@ from meta_spliceai.splice_engine.variants.families import (
     exon_keys,
     gene_families,
     genomic_places,
-    in_constructs,
     window_kmers,
 )
-from meta_spliceai.splice_engine.variants.splits import PARTS, UNITS, Split, split_digest
+from meta_spliceai.splice_engine.variants.splits import PARTS, Split, split_digest
 from meta_spliceai.splice_engine.variants.table import NORMAL, SPLICE_ALTERING
 
 LEAK, NOTE = "leak", "note"
@@ -116,10 +116,6 @@ class Audit:
         return {**told, "clean": not self.leaks}
 
 
-Found = list[tuple[str, int, tuple[str, ...]]]
-"""Check, count and examples of findings whose severity is not yet said."""
-
-
 def audit_split(table: pd.DataFrame, split: Split, genome: SequenceSource | None = None, window: int = 201) -> Audit:
     """Compare the parts of a split two by two.
 
@@ -139,150 +135,139 @@ def audit_splits(
 ) -> list[Audit]:
     """`audit_split` for several splits of one table (the folds of a cross-validation): sequence is compared once."""
     for split in splits:
-        if split.unit not in UNITS:
-            raise InputError(f"split {split.name}: unit '{split.unit}' is none of {', '.join(UNITS)}")
+        if split.unit not in _LEAKS:
+            raise InputError(f"split {split.name}: unit '{split.unit}' is none of {', '.join(_LEAKS)}")
         if len(table) != len(split.parts) or split_digest(table, split.parts) != split.digest:
             raise InputError(f"split {split.name} was not made of these {len(table)} variants")
-    seen = families = None
+    rows = table.reset_index(drop=True)
+    compared = {check: _of_keys(keys) for check, keys in _keys(rows).items()}
+    compared["overlapping windows"] = _overlapping(rows, window)
+    not_done: tuple[str, ...] = ("near-identical windows: no sequence at hand", "paralogs: no sequence at hand")
     if genome is not None:
-        seen = window_kmers(table, genome, window)
-        families = gene_families(table, genome, window, seen)
-    return [_audited(table, split, seen, families, window) for split in splits]
+        seen = window_kmers(rows, genome, window)
+        compared["near-identical windows"] = _near_identical(rows, seen)
+        compared["paralogs"] = _paralogs(rows, gene_families(rows, genome, window, seen))
+        not_done = ()
+    return [_audited(rows, split, compared, window, not_done) for split in splits]
+
+
+Mask = Bool[np.ndarray, " rows"]
+Shared = Callable[[Mask, Mask], tuple[Mask, list[str]]]
+"""From the rows of an earlier and of a later part: the later one's rows that share something, and what, in words."""
 
 
 def _audited(
-    table: pd.DataFrame, split: Split, seen: WindowKmers | None, families: pd.Series | None, window: int
+    table: pd.DataFrame, split: Split, compared: Mapping[str, Shared], window: int, not_done: tuple[str, ...]
 ) -> Audit:
-    used = np.flatnonzero(split.parts != "")
-    rows = table.iloc[used].reset_index(drop=True)
-    parts = split.parts[used]
-    found = [*_shared(rows, parts), *_overlapping(rows, parts, window)]
-    not_done: tuple[str, ...] = ()
-    if seen is None or families is None:
-        not_done = ("near-identical windows: no sequence at hand", "paralogs: no sequence at hand")
-    else:
-        found += _near_identical(table, split.parts, seen)
-        if split.unit != "site":  # its groups are sites of one exon, not genes
-            found += _paralogs(rows, parts, families.iloc[used].reset_index(drop=True))
-    found += _imbalances(rows, parts)
-    single = sorted(rows["group"][~rows["group"].duplicated(keep=False)].astype(str))
-    if single:
-        found.append(("single-member groups", len(single), tuple(single[:EXAMPLES])))
-    findings = [
-        Finding(check, LEAK if check in _LEAKS[split.unit] else NOTE, count, examples)
-        for check, count, examples in found
-    ]
+    findings = []
+
+    def add(check: str, count: int, examples: Iterable[str]) -> None:
+        severity = LEAK if check in _LEAKS[split.unit] else NOTE
+        findings.append(Finding(check, severity, count, tuple(dict.fromkeys(examples))[:EXAMPLES]))
+
+    there = [part for part in PARTS if (split.parts == part).any()]
+    for check, shared_by in compared.items():
+        if check == "paralogs" and split.unit == "site":  # its groups are sites of one exon, not genes
+            continue
+        hits, words = np.zeros(len(table), dtype=bool), []
+        for one, two in combinations(there, 2):
+            shared, told = shared_by(split.parts == one, split.parts == two)
+            hits |= shared
+            words += [f"{text} in {one} and {two}" for text in told[:EXAMPLES]]
+        if hits.any():
+            add(check, int(hits.sum()), words)
+    used = split.parts != ""
+    for check, count, examples in _imbalances(table[used], split.parts[used]):
+        add(check, count, examples)
+    groups = table["group"][used]
+    if len(single := sorted(groups[~groups.duplicated(keep=False)].astype(str))):
+        add("single-member groups", len(single), single)
     findings.sort(key=lambda finding: finding.severity != LEAK)
     return Audit(split.name, split.digest, split.unit, window, tuple(findings), not_done)
 
 
-def _pairs(parts: np.ndarray) -> Iterator[tuple[str, str]]:
-    return combinations([part for part in PARTS if (parts == part).any()], 2)
-
-
-def _told(check: str, hits: np.ndarray, words: Iterable[str]) -> Found:
-    return [(check, int(hits.sum()), tuple(words)[:EXAMPLES])] if hits.any() else []
-
-
-def _shared(rows: pd.DataFrame, parts: np.ndarray) -> Found:
-    """Keys that rows of two parts have; a row may have several keys of a kind, and "" is none."""
+def _keys(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """What variants of two parts may have in common; a row may have several keys of a kind, and "" is none."""
     chrom, place = genomic_places(rows)
     alleles = [allele_keys(rows)]
     if "genome_pos" in rows:
-        alleles.append(chrom + ":" + place.astype(str) + ":" + _change(rows))
+        # the same for either strand: the smaller of the change and its complement
+        complement = str.maketrans("ACGT", "TGCA")
+        ref, alt = (rows[allele].str.translate(complement).str[::-1] for allele in ("ref", "alt"))
+        change = pd.concat([rows["ref"] + ">" + rows["alt"], ref + ">" + alt], axis=1).min(axis=1)
+        alleles.append(chrom + ":" + place.astype(str) + ":" + change)
     keys = {"shared variants": pd.concat(alleles)}
     if "sequence" in rows:
         keys["shared sequences"] = rows["sequence"]
     if "sites_mutated" in rows:
         keys["shared sites"] = "site " + rows["sites_mutated"].astype(str).str.split(";").explode()
     keys |= {"shared groups": rows["group"], "shared exons": exon_keys(rows), "shared genes": rows["gene"]}
-    keys["shared chromosomes"] = chrom
-    found: Found = []
-    for check, values in keys.items():
-        part_of_key = parts[values.index]
-        hits = np.zeros(len(rows), dtype=bool)
-        words: list[str] = []
-        for one, two in _pairs(parts):
-            common = (set(values[part_of_key == one]) & set(values[part_of_key == two])) - {""}
-            hits[values.index[(part_of_key == two) & values.isin(common)]] = True
-            words += [f"{value} in {one} and {two}" for value in sorted(common)[:EXAMPLES]]
-        found += _told(check, hits, dict.fromkeys(words))
-    return found
+    return {**keys, "shared chromosomes": chrom}
 
 
-def _change(rows: pd.DataFrame) -> pd.Series:
-    """The alleles, the same for either strand: the smaller of the change and its complement."""
-    complement = str.maketrans("ACGT", "TGCA")
-    turned = [rows[allele].str.translate(complement).str[::-1] for allele in ("ref", "alt")]
-    return pd.concat([rows["ref"] + ">" + rows["alt"], turned[0] + ">" + turned[1]], axis=1).min(axis=1)
+def _of_keys(keys: pd.Series) -> Shared:
+    def shared_by(one: Mask, two: Mask) -> tuple[Mask, list[str]]:
+        later = two[keys.index]
+        common = (set(keys[one[keys.index]]) & set(keys[later])) - {""}
+        hits = np.zeros(len(two), dtype=bool)
+        hits[keys.index[later & keys.isin(common)]] = True
+        return hits, sorted(map(str, common))
+
+    return shared_by
 
 
-def _overlapping(rows: pd.DataFrame, parts: np.ndarray, window: int) -> Found:
+def _overlapping(rows: pd.DataFrame, window: int) -> Shared:
     """Rows with a row of an earlier part nearer than a window, in the coordinates the windows are cut in and, for
     constructs, on the genome as well: two constructs may hold the same bases."""
-    places = [(rows["chrom"].map(bare_contig), rows["pos"])]
-    if in_constructs(rows).any():
-        places.append(genomic_places(rows))
-    hits = np.zeros(len(rows), dtype=bool)
-    words: list[str] = []
-    for chrom, column in places:
-        contig, contigs = pd.factorize(chrom)
-        pos = column.to_numpy(dtype=np.int64)
-        # one number line: contigs far enough apart that windows of two never meet
-        line = contig.astype(np.int64) * (int(pos.max()) + 2 * window) + pos
-        for one, two in _pairs(parts):
-            earlier = np.sort(line[parts == one])
-            later = np.flatnonzero(parts == two)
-            at = np.searchsorted(earlier, line[later] - window, side="right")
-            near = (at < len(earlier)) & (earlier[np.minimum(at, len(earlier) - 1)] < line[later] + window)
-            hits[later[near]] = True
-            words += [
-                f"{rows['variant_id'][row]} ({contigs[contig[row]]}:{pos[row]}) of {two} with {one}"
-                for row in later[near][:EXAMPLES]
-            ]
-    return _told("overlapping windows", hits, words)
+    lines = []  # one number line: contigs far enough apart that windows of two never meet
+    for chrom, pos in ((rows["chrom"].map(bare_contig), rows["pos"]), genomic_places(rows)):
+        lines.append(pd.factorize(chrom)[0].astype(np.int64) * (int(pos.max()) + 2 * window) + pos.to_numpy(np.int64))
+
+    def shared_by(one: Mask, two: Mask) -> tuple[Mask, list[str]]:
+        hits = np.zeros(len(rows), dtype=bool)
+        for line in lines:
+            earlier = np.sort(line[one])
+            at = np.searchsorted(earlier, line - window, side="right")
+            hits |= two & (at < len(earlier)) & (earlier[np.minimum(at, len(earlier) - 1)] < line + window)
+        named = rows[hits][:EXAMPLES]
+        return hits, [f"{row.variant_id} ({row.chrom}:{row.pos})" for row in named.itertuples()]
+
+    return shared_by
 
 
-def _near_identical(table: pd.DataFrame, parts: np.ndarray, seen: WindowKmers) -> Found:
+def _near_identical(rows: pd.DataFrame, seen: WindowKmers) -> Shared:
     """Windows of a later part whose k-mers nearly all occur in those of an earlier one."""
-    part_of_kmer = parts[seen.rows]
-    total = np.bincount(seen.rows, minlength=len(table))
-    hits = np.zeros(len(table), dtype=bool)
-    told = []
-    for one, two in _pairs(parts):
-        earlier, mine = np.unique(seen.kmers[part_of_kmer == one]), part_of_kmer == two
-        if not len(earlier):
-            continue
-        at = np.minimum(np.searchsorted(earlier, seen.kmers[mine]), len(earlier) - 1)
-        known = earlier[at] == seen.kmers[mine]
-        share = np.bincount(seen.rows[mine], weights=known, minlength=len(table)) / np.maximum(total, 1)
-        here = (parts == two) & (share >= NEAR_IDENTICAL)
-        hits |= here
-        told += [
-            f"{table['variant_id'].iloc[row]} of {two}: {share[row]:.0%} of its k-mers are in {one}"
-            for row in np.flatnonzero(here)[:EXAMPLES]
-        ]
-    return _told("near-identical windows", hits, told)
+    total = np.maximum(np.bincount(seen.rows, minlength=len(rows)), 1)
+
+    def shared_by(one: Mask, two: Mask) -> tuple[Mask, list[str]]:
+        earlier, mine = np.unique(seen.kmers[one[seen.rows]]), two[seen.rows]
+        known = np.isin(seen.kmers[mine], earlier)
+        share = np.bincount(seen.rows[mine], weights=known, minlength=len(rows)) / total
+        hits = two & (share >= NEAR_IDENTICAL)
+        examples = np.flatnonzero(hits)[:EXAMPLES]
+        return hits, [f"{share[row]:.0%} of the k-mers of {rows['variant_id'].iloc[row]}" for row in examples]
+
+    return shared_by
 
 
-def _paralogs(rows: pd.DataFrame, parts: np.ndarray, families: pd.Series) -> Found:
+def _paralogs(rows: pd.DataFrame, families: pd.Series) -> Shared:
     """Different groups of one family in two parts."""
-    frame = pd.DataFrame({"family": families, "group": rows["group"], "part": parts})
-    several = frame.groupby("family")["group"].transform("nunique") > 1
-    hits = np.zeros(len(rows), dtype=bool)
-    told = []
-    for _, family in frame[several].groupby("family"):
-        members = family.groupby("part")["group"].agg(set).to_dict()
-        for one, two in _pairs(family["part"].to_numpy()):
-            strangers = members[two] - members[one]
-            if strangers:
-                hits[family.index[(family["part"] == two) & family["group"].isin(strangers)]] = True
-                told.append(f"{min(strangers)} of {two} and {min(members[one])} of {one}")
-    return _told("paralogs", hits, told)
+    family, group = families.to_numpy(), rows["group"]
+
+    def shared_by(one: Mask, two: Mask) -> tuple[Mask, list[str]]:
+        earlier, later = (group[part].groupby(family[part]).agg(set) for part in (one, two))
+        hits, told = np.zeros(len(rows), dtype=bool), []
+        for name in earlier.index.intersection(later.index):
+            if strangers := later[name] - earlier[name]:
+                hits |= two & (family == name) & group.isin(strangers).to_numpy()
+                told.append(f"{min(earlier[name])} and {min(strangers)}")
+        return hits, told
+
+    return shared_by
 
 
-def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> Found:
-    found: Found = []
+def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> Iterator[tuple[str, int, list[str]]]:
+    """Check, count and examples of what is spread unevenly over the parts."""
     labels, sources = rows["classification"].to_numpy(), rows["source"].to_numpy()
     labelled = np.isin(labels, (SPLICE_ALTERING, NORMAL))
     there = [part for part in PARTS if (labelled & (parts == part)).any()]
@@ -290,7 +275,7 @@ def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> Found:
     for name, of in ((SPLICE_ALTERING, shares), (NORMAL, {part: 1 - share for part, share in shares.items()})):
         if of and max(of.values()) > 2 * min(of.values()):
             told = ", ".join(f"{part} {share:.1%}" for part, share in of.items())
-            found.append(("class imbalance", 1, (f"{name}: {told} of the labelled",)))
+            yield "class imbalance", 1, [f"{name}: {told} of the labelled"]
     names = sorted(set(sources))
     make_up = {part: np.array([(sources[parts == part] == name).mean() for name in names]) for part in there}
     for one, two in combinations(there, 2):
@@ -298,14 +283,13 @@ def _imbalances(rows: pd.DataFrame, parts: np.ndarray) -> Found:
         if float(apart.sum() / 2) > 0.2:
             at = int(apart.argmax())
             told = f"{names[at]}: {make_up[one][at]:.0%} of {one}, {make_up[two][at]:.0%} of {two}"
-            found.append(("source imbalance", 1, (told,)))
+            yield "source imbalance", 1, [told]
     if len(names) > 1:
         counts = pd.crosstab(sources[labelled], labels[labelled])
         lonely = counts[(counts.sum(axis="columns") >= 20) & ((counts > 0).sum(axis="columns") == 1)]
         if len(lonely):
-            words = tuple(
+            words = [
                 f"{name}: only {lonely.columns[(row > 0).to_numpy()][0]} ({row.sum()})"
                 for name, row in lonely.iterrows()
-            )
-            found.append(("source tells class", int(lonely.to_numpy().sum()), words[:EXAMPLES]))
-    return found
+            ]
+            yield "source tells class", int(lonely.to_numpy().sum()), words

@@ -30,8 +30,6 @@ LEFT_OUT = ""
 STRADDLES = "straddles a border between two parts"
 RELATIVE = "of a gene whose relative is in validation or test (paralog or neighbour)"
 
-UNITS = ("group", "site", "exon", "gene", "chromosome")
-
 SPLICEAI_HELD_OUT = ("1", "3", "5", "7", "9")
 """Chromosomes SpliceAI's family of networks was not trained on (Jaganathan 2019, 10.1016/j.cell.2018.12.015)."""
 
