@@ -80,15 +80,12 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
             raise InputError(f"{path} is no {out.suffix}, as {out} is; pieces and output have one format")
     cards = {path: _card_and_piece(path) for path in pieces}
     ordered = in_order(
-        [
-            Part(path, Piece.read(made.line, card_of(path)), [json.dumps(card), _head_of(path)])
-            for path, (card, made) in cards.items()
-        ]
+        [Part(path, made.piece, [json.dumps(card), _head_of(path)]) for path, (card, made) in cards.items()]
     )
     rows, predicted, from_tools = 0, 0, Counter[str]()
     for part in ordered:
         made = cards[part.path][1]
-        part.require(made.records, sha256_file(part.path))
+        part.require_content(sha256_file(part.path))
         rows += made.rows
         predicted += made.predicted
         from_tools.update(made.from_tools)
@@ -111,10 +108,9 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
 
 @dataclass(frozen=True)
 class PieceOfTable:
-    """What the card of a piece says of it: the line of a header (see `pieces.Piece`), and counts."""
+    """What the card of a piece says of it."""
 
-    line: str
-    records: int
+    piece: Piece
     rows: int
     predicted: int
     from_tools: dict[str, int]

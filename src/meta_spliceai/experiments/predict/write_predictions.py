@@ -91,9 +91,7 @@ def predict_file(
     card = model.card | ({"regions": piece[0]} if cut.regions else {})
     if cut.shard is not None:
         made = replace(Piece.read(piece[-1], out), content=sha256_file(out))
-        card |= {
-            "piece": PieceOfTable(str(made), totals.records, totals.alleles, totals.alleles_scored, totals.from_tools)
-        }
+        card |= {"piece": PieceOfTable(made, totals.alleles, totals.alleles_scored, totals.from_tools)}
     write_card(out, card)
     return totals
 

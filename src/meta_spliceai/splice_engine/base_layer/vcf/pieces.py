@@ -10,17 +10,21 @@ together again.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from meta_spliceai.errors import InputError, IntegrityError
 from meta_spliceai.files import sha256_file, whole_file
-from meta_spliceai.read_hostile import text_lines
+from meta_spliceai.read_hostile import one_error, text_lines
 from meta_spliceai.splice_engine.base_layer.vcf import bgzf
 from meta_spliceai.splice_engine.base_layer.vcf.reader import reopened, to_bcf
 from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
@@ -38,10 +42,6 @@ _RECORD, _ALLELE, _REFERENCE = 1, 10_000, 80_000
 """Work: a record that is passed on, an allele in a gene, and the reference that neighbours share."""
 
 PIECE, REGIONS = "##meta_spliceai_piece=", "##meta_spliceai_regions="
-_PIECE = re.compile(
-    r"<Shard=(\d{1,7})/(\d{1,7}),Before=(\d{1,15}),Records=(\d{1,15}),Input=([0-9a-f]{64})"
-    r"(?:,Content=([0-9a-f]{64}))?>"
-)
 _MOST_SHARDS = 1_000_000
 _FURTHEST = 10**12
 
@@ -127,29 +127,24 @@ class Piece:
         shard: number, from 1, and how many there are.
         before: records of the shards before it.
         records: of all shards.
-        digest: SHA-256 of the input file.
-        content: SHA-256 of the piece's own records, once they are all there; "" in a piece that was written to a pipe.
+        input: SHA-256 of the input file.
+        content: SHA-256 of the piece's own records, or of its table, once it is whole; "" if it was written to a pipe.
     """
 
-    shard: tuple[int, int]
+    shard: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=_MOST_SHARDS)]]
     before: int
     records: int
-    digest: str
+    input: str
     content: str = ""
 
     def __str__(self) -> str:
-        number, of = self.shard
-        content = f",Content={self.content}" if self.content else ""
-        return f"{PIECE}<Shard={number}/{of},Before={self.before},Records={self.records},Input={self.digest}{content}>"
+        return PIECE + json.dumps(asdict(self))
 
     @classmethod
     def read(cls, line: str, where: object) -> Piece:
         """What `str` gave."""
-        found = _PIECE.fullmatch(line.removeprefix(PIECE))
-        if found is None:
-            raise IntegrityError(f"{where}: its line {PIECE} is damaged; make the piece anew")
-        number, of, before, records = map(int, found.groups()[:4])
-        return cls((number, of), before, records, found[5], found[6] or "")
+        with one_error(f"{where}: its line {PIECE}", "make the piece anew"):
+            return TypeAdapter(cls).validate_json(line.removeprefix(PIECE))
 
 
 def take(
@@ -223,10 +218,8 @@ class Part:
     common: list[str]
     expected: int = 0
 
-    def require(self, records: int, content: str) -> None:
-        """Refuse a piece that has not all that it should have, or not what it had when it was made."""
-        if records != self.expected:
-            raise IntegrityError(f"{self.path} has {records:,} records and should have {self.expected:,}; make it anew")
+    def require_content(self, content: str) -> None:
+        """Refuse a piece that has not what it had when it was made."""
         if self.piece.content not in ("", content):
             raise IntegrityError(f"{self.path} was changed or damaged after it was made (SHA-256); make it anew")
 
@@ -238,7 +231,7 @@ def in_order(parts: Sequence[Part]) -> list[Part]:
     of, records = first.piece.shard[1], first.piece.records
     for part in parts:
         number = part.piece.shard[0]
-        if (part.piece.digest, part.piece.shard[1], part.piece.records) != (first.piece.digest, of, records):
+        if (part.piece.input, part.piece.shard[1], part.piece.records) != (first.piece.input, of, records):
             raise InputError(f"{part.path} is a piece of another input than {first.path}, or one of another number")
         if part.common != first.common:
             said = next((line for line in part.common if line not in first.common), "less")
@@ -286,10 +279,10 @@ def seal(unsealed: Path, out: Path, packed: bool) -> None:
     digest = hashlib.sha256()
     for block in reopened(str(unsealed)).blocks():
         digest.update(block.text)
-    content = f",Content={digest.hexdigest()}>".encode()
+    content = f'"content": "{digest.hexdigest()}"'.encode()
     variants = reopened(str(unsealed))
     variants.header = [
-        line.replace(b">", content) if line.startswith(PIECE.encode()) else line for line in variants.header
+        line.replace(b'"content": ""', content) if line.startswith(PIECE.encode()) else line for line in variants.header
     ]
     with whole_file(out) as temporary:
         _write(variants, temporary, packed)
@@ -321,4 +314,6 @@ def _records(part: Part) -> Iterator[bytes]:
         digest.update(line)
         records += 1
         yield line
-    part.require(records, digest.hexdigest())
+    if records != part.expected:
+        raise IntegrityError(f"{part.path} has {records:,} records and should have {part.expected:,}; make it anew")
+    part.require_content(digest.hexdigest())
