@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from csv import reader
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,7 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
         if path.suffix.lower() != out.suffix.lower():
             raise InputError(f"{path} is no {out.suffix}, as {out} is; pieces and output have one format")
     cards = {path: _card_and_piece(path) for path in pieces}
-    ordered = in_order(
-        [Part(path, made.piece, [json.dumps(card), _head_of(path)]) for path, (card, made) in cards.items()]
-    )
+    ordered = in_order([Part(path, made.piece, [json.dumps(card)]) for path, (card, made) in cards.items()])
     rows, predicted, from_tools = 0, 0, Counter[str]()
     for part in ordered:
         made = cards[part.path][1]
@@ -93,15 +91,13 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
     if name.endswith(".parquet"):
         from pyarrow import parquet
 
-        schema = parquet.read_schema(ordered[0].path)
-        write_parquet(out, schema, chain.from_iterable(_batches(part.path) for part in ordered))
+        files = [parquet.ParquetFile(part.path) for part in ordered]
+        write_parquet(out, files[0].schema_arrow, chain.from_iterable(file.iter_batches() for file in files))
     else:
         with atomic_write(out, "wb") as sink:
             for part in ordered:
                 with part.path.open("rb") as stream:
-                    head = next(stream)
-                    sink.write(head if part is ordered[0] else b"")
-                    sink.writelines(stream)
+                    sink.writelines(islice(stream, 0 if part is ordered[0] else 1, None))  # one line names the columns
     write_card(out, cards[ordered[0].path][0])
     return rows, "rows"
 
@@ -126,24 +122,6 @@ def _card_and_piece(path: Path) -> tuple[dict[str, Any], PieceOfTable]:
         if "piece" in card:
             return card, TypeAdapter(PieceOfTable).validate_python(card.pop("piece"))
     raise InputError(f"{path} is no piece: its card names none; name files that predict wrote with --shard")
-
-
-def _head_of(path: Path) -> str:
-    """What all pieces of a table have in common: the line of its columns, or its schema."""
-    if path.suffix.lower() == ".parquet":
-        from pyarrow import parquet
-
-        with one_error(path, "make the piece anew"):
-            return str(parquet.read_schema(path))
-    with path.open("rb") as stream:
-        return stream.readline(1 << 20).decode("utf-8", "replace")
-
-
-def _batches(path: Path) -> Iterator[Any]:
-    from pyarrow import parquet
-
-    with one_error(path, "make the piece anew"), parquet.ParquetFile(path) as file:
-        yield from file.iter_batches()
 
 
 def as_parquet(text: Path, out: Path, columns: dict[str, type]) -> None:
