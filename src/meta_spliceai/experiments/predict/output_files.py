@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from csv import reader
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,8 @@ def merge_pieces(out: Path, pieces: Sequence[Path]) -> tuple[int, str]:
     if name.endswith(".parquet"):
         from pyarrow import parquet
 
-        files = [parquet.ParquetFile(part.path) for part in ordered]
-        write_parquet(out, files[0].schema_arrow, chain.from_iterable(file.iter_batches() for file in files))
+        batches = (batch for part in ordered for batch in parquet.ParquetFile(part.path).iter_batches())
+        write_parquet(out, parquet.read_schema(ordered[0].path), batches)
     else:
         with atomic_write(out, "wb") as sink:
             for part in ordered:
