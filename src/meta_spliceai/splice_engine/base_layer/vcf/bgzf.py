@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import IO, cast
 
 from isal import isal_zlib
@@ -27,7 +26,7 @@ _MAX_TEXT = 0xFF00
 _LARGEST_BODY = 0x10000 - 26
 _LEVEL = 2
 """Of 0 to 3. A VCF becomes as small as with zlib's 6, in less than a tenth of the time."""
-_BEGINNING = 1 << 9
+BEGINNING = 1 << 9
 _MOST_AT_ONCE = 1 << 20
 """Bytes of text that are unpacked at once: a few bytes that stand for gigabytes come out piece by piece."""
 
@@ -51,8 +50,7 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
         while not inflater.eof:
             if not held and not (held := stream.read(_PIECE)):
                 raise IntegrityError(f"{name}: truncated within a compressed block; fetch the file again")
-            with _checked(name):
-                text = inflater.decompress(held, _MOST_AT_ONCE)
+            text = _unpacked(name, inflater.decompress, held, _MOST_AT_ONCE)
             held = inflater.unconsumed_tail
             if text:
                 ended = False
@@ -62,24 +60,21 @@ def read_blocks(stream: IO[bytes], name: str, head: bytes = b"") -> Iterator[byt
         raise IntegrityError(f"{name}: the block that ends a bgzipped file is missing; the file is truncated")
 
 
-@contextmanager
-def _checked(name: str) -> Iterator[None]:
+def _unpacked(name: str, unpack: Callable[..., bytes], *given: object) -> bytes:
     try:
-        yield
+        return unpack(*given)
     except (_Damaged, zlib.error) as error:
         raise IntegrityError(f"{name}: a compressed block is damaged ({error}); fetch the file again") from error
 
 
 def inflate(block: bytes, name: str) -> bytes:
     """Text of one whole block, its checksum compared."""
-    with _checked(name):
-        return isal_zlib.decompress(block, wbits=31)
+    return _unpacked(name, isal_zlib.decompress, block, 31)
 
 
 def beginning(block: bytes, name: str) -> bytes:
-    """The first bytes of a block's text; its checksum is not compared."""
-    with _checked(name):
-        return zlib.decompressobj(wbits=31).decompress(block, _BEGINNING)  # begins sooner than isal's
+    """Some of the first bytes of a block's text, of its first BEGINNING bytes; its checksum is not compared."""
+    return _unpacked(name, zlib.decompressobj(wbits=31).decompress, block, BEGINNING)  # sooner than isal's
 
 
 def compress(text: bytes) -> bytes:

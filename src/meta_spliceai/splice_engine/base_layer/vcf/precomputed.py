@@ -3,7 +3,7 @@
 A table is a VCF, bgzipped and with its tabix index (.tbi), whose INFO holds entries of the form that `score` writes:
 Illumina's tables of every substitution and short indel, or an output of `score` itself. The index says where each
 16,384 bases begin, which for Illumina's tables is some eighty compressed blocks; among these the right one is found by
-bisection, for which the first bytes of a block are unpacked. (htslib unpacks from the beginning of the stretch.)
+bisection from a guess, for which the first bytes of a block are unpacked. (htslib unpacks from the stretch's beginning.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import mmap
 import re
 import struct
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -123,9 +123,11 @@ class ScoreTable:
         name, first, last, text = self._held
         if name != contig.name or not first < pos < last:
             text = self._text_around(contig, pos)
+            _, first, last, _ = self._held
         start = b"\n%b\t%d\t" % (contig.name, pos)
         begins = range(0, len(text), _NEAR)
-        behind = bisect_left(begins, pos, key=lambda begin: _place(text, begin, contig.name))
+        share = (pos - first) / max(last - first, 1)
+        behind = _bisect(begins, pos, lambda begin: _place(text, begin, contig.name), share)
         line_end = text.find(b"\n", begins[behind]) if behind < len(begins) else -1
         end = line_end + len(start) if line_end >= 0 else len(text)
         at = text.find(start, begins[max(behind - 1, 0)] if begins else 0, end)
@@ -155,7 +157,8 @@ class ScoreTable:
             return b""
         blocks = self._blocks(contig, number)
         # What stands in the first block may be another contig's.
-        at = bisect_left(blocks, pos, lo=1, key=lambda block: self._first(block, contig.name)) - 1
+        share = (pos - (number << _WINDOW)) / (2 << _WINDOW)
+        at = _bisect(blocks[1:], pos, lambda block: self._first(block, contig.name), share)
         text, following = self._text(blocks[at])
         text = b"\n" + text[int(contig.windows[number]) & 0xFFFF :] if at == 0 else text[text.find(b"\n") :]
         while (last := _last_place(text, contig.name)) <= pos and following < len(self._bytes):
@@ -189,8 +192,7 @@ class ScoreTable:
     def _read_first(self, start: int, name: bytes) -> int:
         """Position of the first line that begins in a block or behind it; _NOWHERE where that is another contig's."""
         while start < len(self._bytes):
-            end = start + self._size(start)
-            text = bgzf.beginning(self._bytes[start:end], str(self.path))
+            text = bgzf.beginning(self._bytes[start : start + bgzf.BEGINNING], str(self.path))
             if 0 <= text.find(b"\n") < len(text) - len(name) - 20:
                 return _place(text, 0, name)
             text, end = self._unpack(start)
@@ -203,6 +205,15 @@ class ScoreTable:
         """A block's text, and where the next block begins."""
         end = start + self._size(start)
         return bgzf.inflate(self._bytes[start:end], str(self.path)), end
+
+
+def _bisect(places: Sequence[int], pos: int, position: Callable[[int], int], share: float) -> int:
+    """How many of the places have a smaller position, which is looked for first near a share of them."""
+    low, high = 0, len(places)
+    for at in (int(share * high) - 1, int(share * high) + 1):
+        if low <= at < high:
+            low, high = (at + 1, high) if position(places[at]) < pos else (low, at)
+    return bisect_left(places, pos, low, high, key=position)
 
 
 def _place(text: bytes, begin: int, name: bytes) -> int:
