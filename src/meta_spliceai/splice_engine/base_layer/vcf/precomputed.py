@@ -3,7 +3,7 @@
 A table is a VCF, bgzipped and with its tabix index (.tbi), whose INFO holds entries of the form that `score` writes:
 Illumina's tables of every substitution and short indel, or an output of `score` itself. The index says where each
 16,384 bases begin, which for Illumina's tables is some eighty compressed blocks; among these the right one is found by
-bisection from a guess, for which the first bytes of a block are unpacked. (htslib unpacks from the stretch's beginning.)
+bisection from a guess, for which the first bytes of a block are unpacked. (htslib unpacks all that stands before.)
 """
 
 from __future__ import annotations
