@@ -17,7 +17,7 @@ from meta_spliceai.cli import terminal as shown
 from meta_spliceai.cli.terminal import JsonLines, Quiet, Terminal, counting, make_screen
 from meta_spliceai.errors import InputError, RunError
 from meta_spliceai.experiments.execute.all_rows import Place
-from meta_spliceai.experiments.run.runner import TIME_LIMIT, Outcome
+from meta_spliceai.experiments.run.runner import Outcome
 from meta_spliceai.experiments.spec.rows import load_rows
 from meta_spliceai.experiments.store.workspace import RunDirectory
 
@@ -129,7 +129,7 @@ def test_of_several_rows_those_that_failed_are_named_at_the_end_and_a_smoke_run_
         run.write_json("run.json", {"seconds": 3, "device": "cpu", "verdicts": verdicts, "smoke": name == "smoke-0"})
     failed = Outcome(rows["simple-cnn-501"], None, error=RunError("the loss became nan [in epoch 1]"))
     others = [Outcome(rows["wt1-simple-cnn"], run) for run in runs.values()]
-    left = Outcome(rows["simple-cnn-1001"], None, error=RunError(TIME_LIMIT))
+    left = Outcome(rows["simple-cnn-1001"], None, error=RunError("stopped at the time limit"), stopped=True)
     Terminal(Console(file=io.StringIO())).conclude([failed, left, *others])
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "beats" in line] == ["  beats position alone (real-0)"]

@@ -115,7 +115,7 @@ def test_fates(three_rows: Rows) -> None:
     first, second, third = three_rows.values()
     outcomes = [
         Outcome(first, None, reused=True),
-        Outcome(second, None, error=RunError("stopped at the time limit")),
+        Outcome(second, None, error=RunError("stopped at the time limit"), stopped=True),
         Outcome(third, None, error=RunError("no data")),
     ]
     assert fates(expected, outcomes, {}) == [

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from meta_spliceai.experiments.execute.local import Local, worker_environments
-from meta_spliceai.experiments.execute.queue import InProcess, Request, run_queue
+from meta_spliceai.experiments.execute.queue import TIME_LIMIT, InProcess, Request, run_queue
 from meta_spliceai.experiments.run.procedures import shared_seconds
-from meta_spliceai.experiments.run.runner import TIME_LIMIT
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import RunDirectory, Workspace
@@ -143,7 +142,7 @@ def test_a_worker_is_interrupted_at_the_time_limit(
     )
     asked = requests(three_rows, ["toy-row", "toy-43"], workspace)
     outcomes = run_queue(asked, local, heard, deadline=time.monotonic() + 1e6)
-    assert [str(outcome.error) for outcome in outcomes] == [TIME_LIMIT]
+    assert [(outcome.state, str(outcome.error)) for outcome in outcomes] == [("left", TIME_LIMIT)]
     (run,) = workspace.runs()
     assert (run.state(), run.reason()) == ("interrupted", TIME_LIMIT)
 

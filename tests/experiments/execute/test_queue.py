@@ -11,6 +11,7 @@ import pytest
 from meta_spliceai.errors import InputError
 from meta_spliceai.experiments.execute import queue
 from meta_spliceai.experiments.execute.queue import (
+    TIME_LIMIT,
     Answer,
     Executor,
     InProcess,
@@ -22,7 +23,6 @@ from meta_spliceai.experiments.execute.queue import (
     run_queue,
 )
 from meta_spliceai.experiments.run.callback import Callback
-from meta_spliceai.experiments.run.runner import TIME_LIMIT
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec, parse_spec
 from meta_spliceai.experiments.spec.rows import change
 from meta_spliceai.experiments.store.workspace import Workspace
@@ -135,9 +135,18 @@ def test_the_time_limit_interrupts_what_runs_and_begins_nothing_new(
     executor = Scripted({}, room=1)
     asked = requests(three_rows, ["toy-row", "toy-43"], workspace)
     (outcome,) = run_queue(asked, executor, heard, deadline=time.monotonic() + 0.05)
-    assert (outcome.spec.id, str(outcome.error)) == ("toy-row", TIME_LIMIT)
+    assert (outcome.spec.id, outcome.state, str(outcome.error)) == ("toy-row", "left", TIME_LIMIT)
     assert executor.told == [TIME_LIMIT]
     assert heard.lines[-1] == f"toy-row: {TIME_LIMIT}; go on with --resume"
+
+
+def test_a_row_that_fails_is_never_said_to_be_left_whatever_its_error_says(
+    three_rows: Rows, workspace: Workspace, heard: Any
+) -> None:
+    said = Answer(error=f"its member 'other' failed: {TIME_LIMIT}")
+    asked = requests(three_rows, ["toy-row"], workspace)
+    (outcome,) = run_queue(asked, Scripted({"toy-row": [said]}), heard, deadline=time.monotonic() + 60)
+    assert outcome.state == "failed"
 
 
 def test_a_run_that_does_not_stop_has_an_outcome_nevertheless(

@@ -52,9 +52,9 @@ def _plot(row: str, what: str, remembered: str) -> None:
     def fit(predictor: Any, *arguments: Any, **options: Any) -> Any:
         report = options["progress"]
 
-        def watch(state: Any) -> None:
-            report(state)
-            if state.ended is not None and not Path(remembered).exists():
+        def watch(kind: str, facts: dict[str, float]) -> None:
+            report(kind, facts)
+            if kind == "epoch" and not Path(remembered).exists():
                 Path(remembered).write_text(what, encoding="utf-8")
                 deeds[what]()
 

@@ -19,12 +19,13 @@ from meta_spliceai.experiments.run.build import require_encoder_weights
 from meta_spliceai.experiments.run.callback import TRACKING, Callback, Tracked
 from meta_spliceai.experiments.run.prepare import Clock, Work, prepare
 from meta_spliceai.experiments.run.procedures import train_fold
-from meta_spliceai.experiments.run.runner import TIME_LIMIT, Outcome, place_of, run_experiment
+from meta_spliceai.experiments.run.runner import Outcome, place_of, run_experiment
 from meta_spliceai.experiments.spec.experiment import ExperimentSpec
 from meta_spliceai.experiments.spec.rows import member_of
 from meta_spliceai.experiments.store.workspace import Workspace
 from meta_spliceai.splice_engine.meta_layer.features import choose_device
 
+TIME_LIMIT = "stopped at the time limit"
 SECONDS_TO_STOP = 60.0  # how long runs may take to write down what is done after they were told to stop
 SECONDS_BETWEEN_LOOKS = 600.0
 
@@ -402,7 +403,10 @@ class _Queue:
         if answer.lost and answer.run is not None:
             workspace = Workspace(task.request.runs_dir)
             answer = replace(answer, error=note_lost_run(workspace, answer.run, answer.error or ""))
-        task.outcome = answer.outcome(task.request)
+        outcome = answer.outcome(task.request)
+        # Until its folder is known a run has no state, and nothing to fail with but the stop.
+        unfinished = outcome.run is None or outcome.run.state() == "interrupted"
+        task.outcome = replace(outcome, stopped=self.stopping and outcome.failed and unfinished)
         if answer.error is not None and self.stopping:
             self.screen.say(f"{task.label}: {answer.error}; go on with --resume")
         elif answer.error is not None:

@@ -50,8 +50,6 @@ loaded when a row needs it, with what it alone uses; an ensemble runs its member
 _begun: list[str] = []
 """Runs that this process has begun to compute: on a processor the peak of a later one is that of all of them."""
 
-TIME_LIMIT = "stopped at the time limit"
-
 TOLD = ("seconds", "dollars", "device", "peak_memory_bytes", "peak_gpu_memory_bytes", "parameters", "weights_origin")
 """What a callback is told of a finished run's record."""
 
@@ -65,12 +63,14 @@ class Outcome:
         run: its folder; None where the row failed before its folder was known (no data, a missing part).
         reused: the run was finished before and nothing was computed.
         error: why it failed or was stopped; None for a finished run.
+        stopped: it was stopped at the time limit, and its run goes on with --resume.
     """
 
     spec: ExperimentSpec
     run: RunDirectory | None
     reused: bool = False
     error: MetaSpliceAIError | None = None
+    stopped: bool = False
 
     @property
     def failed(self) -> bool:
@@ -81,7 +81,7 @@ class Outcome:
         """`left` was stopped at the time limit: the same command goes on with it."""
         if self.error is None:
             return "finished"
-        return "left" if TIME_LIMIT in str(self.error) else "failed"
+        return "left" if self.stopped else "failed"
 
 
 def run_experiment(
