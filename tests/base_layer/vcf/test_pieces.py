@@ -92,6 +92,10 @@ def test_neighbours_stay_together_and_work_is_shared_out(
     assert len(shards[-1]) > 100
 
 
+def test_shards_of_no_records_are_empty(write_vcf: Write, genome: MemoryGenome) -> None:
+    assert [taken(write_vcf(), Cut(shard=(number, 2)), None, genome)[0] for number in (1, 2)] == [[], []]
+
+
 def test_a_cut_lies_between_neighbourhoods(write_vcf: Write, genome: MemoryGenome) -> None:
     """Three clusters, of which the middle one has most records: no cut goes through it."""
     places = [*range(1000, 1010), *range(2000, 2150, 3), *range(3000, 3010)]

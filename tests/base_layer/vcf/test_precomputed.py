@@ -244,6 +244,14 @@ def test_half_from_a_table_is_what_computing_gives(
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("read", ["vcf", "fasta", "genes"])
+def test_an_output_that_is_read_is_refused_and_stays(toy: dict[str, Any], toy_base_model: BaseModel, read: str) -> None:
+    before = Path(toy[read]).read_bytes()
+    with pytest.raises(InputError, match="which is read; name another output"):
+        score_vcf(str(toy["vcf"]), str(toy[read]), toy["fasta"], toy["genes"], toy_base_model, Settings(distance=30))
+    assert Path(toy[read]).read_bytes() == before
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_records_written_by_the_block_are_those_written_one_by_one(
     toy: dict[str, Any], toy_base_model: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strict: bool

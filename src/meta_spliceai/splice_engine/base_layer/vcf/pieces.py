@@ -13,7 +13,8 @@ import hashlib
 import json
 import re
 import tempfile
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
@@ -173,13 +174,14 @@ def take(
     if path == "-":
         raise InputError("--shard needs a file, which is read twice; name one in place of standard input")
     spans = None if genes is None else Stretches((gene.chrom, gene.start + 1, gene.end) for gene in genes.genes)
-    *begins, (records, work) = _neighbourhoods(_within(again(), regions), spans)
+    before, work = _neighbourhoods(_within(again(), regions), spans)
     number, of = cut.shard
-    numbered = [(before * of // work + 1, record) for record, before in begins]
-    start = next((record for shard, record in numbered if shard >= number), records)
-    stop = next((record for shard, record in numbered if shard > number), records)
+    # A neighbourhood belongs to the shard in whose share of all work it begins.
+    start, stop = (
+        before[bisect_left(work, shards * work[-1], key=lambda done: done * of)] for shards in (number - 1, number)
+    )
     source.rows = islice(source.rows, start, stop)
-    return [*lines, str(Piece(cut.shard, start, records, sha256_file(Path(path))))]
+    return [*lines, str(Piece(cut.shard, start, before[-1], sha256_file(Path(path))))]
 
 
 def _within(source: Source, regions: Stretches | None) -> Iterator[Placed]:
@@ -187,13 +189,14 @@ def _within(source: Source, regions: Stretches | None) -> Iterator[Placed]:
     return placed if regions is None else (one for one in placed if regions.hold(one[1], one[2]))
 
 
-def _neighbourhoods(placed: Iterable[Placed], genes: Stretches | None) -> list[tuple[int, int]]:
+def _neighbourhoods(placed: Iterable[Placed], genes: Stretches | None) -> tuple[array[int], array[int]]:
     """How many records, and how much work, there are before each neighbourhood, and in all."""
-    found = []
+    found = array("q"), array("q")  # a genome has millions
     contig, first, last, records, work, shares = "", 0, 0, 0, 0, False
     for _, chrom, pos, alleles in placed:
         if chrom != contig or not last <= pos <= min(last + NEIGHBOURS, first + WINDOW):
-            found.append((records, work))
+            found[0].append(records)
+            found[1].append(work)
             contig, first, shares = chrom, pos, False
         last = pos
         records += 1
@@ -201,7 +204,9 @@ def _neighbourhoods(placed: Iterable[Placed], genes: Stretches | None) -> list[t
         if alleles and (genes is None or genes.hold(chrom, pos)):
             work += alleles * _ALLELE + (0 if shares else _REFERENCE)
             shares = True
-    return [*found, (records, work)]
+    found[0].append(records)
+    found[1].append(work)
+    return found
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from meta_spliceai import __version__
 from meta_spliceai.errors import InputError, RunError, unknown_value
-from meta_spliceai.files import TABLE_SUFFIXES
+from meta_spliceai.files import TABLE_SUFFIXES, place_of
 from meta_spliceai.splice_engine.base_layer.block_convolution import Precision
 from meta_spliceai.splice_engine.base_layer.changes import one_thread
 from meta_spliceai.splice_engine.base_layer.network import BaseModel
@@ -145,6 +145,9 @@ def score_vcf(
         raise InputError(f"-o {out}: a table is written into a file, not into a pipe or device")
     if not 1 <= settings.distance <= 4999:
         raise InputError(f"--distance {settings.distance} is outside 1 to 4999")
+    for read in (source, str(reference), f"{reference}.fai", annotation, *map(str, options.precomputed)):
+        if not to_stream and read != STREAM and place_of(Path(out)) == place_of(Path(read)):
+            raise InputError(f"{out} is the same file as {read}, which is read; name another output")
     genes = GeneAnnotation.named(annotation)
     genome = whole_fasta(reference, genes.build)
     check_annotation(genes, genome)
