@@ -116,10 +116,6 @@ def test_an_interruption_keeps_finished_blocks_and_damage_is_noticed(
     assert again is not None
     assert counted == [50]
     assert torch.equal(again.store, wanted)
-    path.with_suffix(".json").write_text("{broken")
-    counted.clear()
-    assert frozen_features(model, data, tmp_path) is not None
-    assert sum(counted) == len(wanted)
 
 
 def test_training_on_kept_features_equals_training_through_the_encoder(

@@ -321,7 +321,7 @@ def test_the_command_writes_an_encoder(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "step 2 of 2: " in done.output, "a log file gets a line at each look, as it has no progress bar"
     assert "trained, not better than a Markov model: 0.0 Mb of genome.fa without chr3, 2 steps" in done.output
-    for words in ("base composition alone: ", "Markov model of order 5: ", "Markov model of order 8: "):
+    for words in ("base composition alone: ", "(Markov models, order 5: ", ", order 8: "):
         assert words in done.output
     assert (tmp_path / "encoder" / "model.safetensors").exists()
 

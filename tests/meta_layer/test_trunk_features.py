@@ -14,7 +14,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from meta_spliceai.errors import InputError, RunError
+from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.base_layer import families
 from meta_spliceai.splice_engine.base_layer.network import Architecture, BaseModel, SpliceAINetwork, Stage, trunk_of
 from meta_spliceai.splice_engine.base_layer.scoring import score_variants
@@ -178,19 +178,6 @@ def test_other_sites_are_other_features(reader: Callable[..., TrunkReader], tabl
     moved = table.assign(donor_pos=table["donor_pos"] + 1)
     assert reader().name != reader(moved).name
     assert reader().name != reader(reading=READING.model_copy(update={"members": (1,)})).name
-
-
-def test_channels_beyond_float16_are_an_error(
-    reader: Callable[..., TrunkReader], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def large(*given: Any, **more: Any) -> Any:
-        scores = score_variants(*given, **more)
-        scores.alt[0] = 1e6
-        return scores
-
-    monkeypatch.setattr(trunk_features, "score_variants", large)
-    with pytest.raises(RunError, match="do not fit into float16"):
-        reader().read()
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -80,14 +80,10 @@ def pretrain(
     from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
 
     corpus = packaged_genes(kept_back) if genome is None else corpus_of(genome, kept_back)
-    config = PretrainingConfig.from_mapping(
-        {
-            **{"size": size, "steps": steps, "length": length, "batch_size": batch_size, "seed": seed},
-            **{"learning_rate": learning_rate, "optimizer": optimizer, "precision": precision},
-            **{"check_every": check_every, "gradient_checkpointing": gradient_checkpointing},
-        },
-        "pretrain",
-    )
+    asked = {"size": size, "steps": steps, "length": length, "batch_size": batch_size, "seed": seed}
+    asked |= {"learning_rate": learning_rate, "optimizer": optimizer, "precision": precision}
+    asked |= {"check_every": check_every, "gradient_checkpointing": gradient_checkpointing}
+    config = PretrainingConfig.from_mapping(asked, "pretrain")
     console = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
     known = f"{corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out"
     console.print(f"{corpus.name}: {known} ({', '.join(kept_back)})")
@@ -101,8 +97,5 @@ def pretrain(
         report = train(corpus, config, out, device, resume, fresh, tell)
     went_on = f" (resumed after step {report.resumed_from:,})" if report.resumed_from is not None else ""
     typer.echo(f"{out}: {report.origin}{went_on}")
-    bits_of = {"held-out sequence, bits a base": report.held_out_bits}
-    for order, bits in report.markov_bits.items():
-        bits_of[f"Markov model of order {order}" if order else "base composition alone"] = bits
-    typer.echo("; ".join(f"{what}: {bits:.4f}" for what, bits in bits_of.items()))
-    typer.echo(f"{report.curves['tokens_per_second'].iloc[-1]:,.0f} tokens/s")
+    speed = report.curves["tokens_per_second"].iloc[-1]
+    typer.echo(f"base composition alone: {report.markov_bits[0]:.4f} bits a base; {speed:,.0f} tokens/s")

@@ -226,10 +226,7 @@ class FeatureStore:
         """Checksums of the blocks that are there with the bytes they were written with."""
         if not (self.index.exists() and self.path.exists()):
             return {}
-        try:
-            stored = {int(number): crc for number, crc in json.loads(self.index.read_text()).items()}
-        except (ValueError, AttributeError):
-            return {}  # a damaged index: everything is computed again
+        stored = {int(number): crc for number, crc in json.loads(self.index.read_text()).items()}
         whole = {}
         with self.path.open("rb") as handle:
             for number, rows in enumerate(self.blocks):

@@ -55,16 +55,7 @@ class Fusion:
 
     def predict(self, features: pd.DataFrame) -> Scores:
         """Calibrated probability of Splice-altering as the score; the predicted effect, if there is one, as the sign.
-
-        Raises:
-            InputError: a feature the model was trained on is missing.
-        """
-        missing = [name for name in self.features if name not in features]
-        if missing:
-            raise InputError(
-                f"fusion: {len(missing)} features missing, such as '{missing[0]}'; give the base networks and windows "
-                "it was trained with"
-            )
+        The features are those that the model was trained on, and others as well."""
         x = features[list(self.features)].to_numpy(dtype=np.float64)
         second = None if self.effect is None else self.effect.raw(x)
         odds = self.weights[0] + self.weights[1] * self.altering.raw(x)
@@ -131,7 +122,7 @@ def fit_fusion(
             the training part.
 
     Raises:
-        InputError: a side without a variant, too few groups, groups shared with the validation part.
+        InputError: a side without a variant, too few groups.
     """
     config = config or FusionConfig.from_mapping({})
     names = tuple(str(name) for name in features.columns)
@@ -170,12 +161,6 @@ def fit_fusion(
     if validation is None:
         return fusion
     held_features, held_table = validation
-    shared = set(held_table["group"].astype(str)) & set(groups)
-    if shared:
-        raise InputError(
-            f"validation part: {len(shared)} groups are in the training part as well, such as '{min(shared)}'; "
-            "calibration needs groups of its own"
-        )
     score, labels = fusion.predict(held_features).score, binary_labels(held_table, negatives)
     card["calibration"] = {"method": config.calibration, "rows": len(held_table)}
     return replace(fusion, calibration=fit_calibration(score, labels, config.calibration))

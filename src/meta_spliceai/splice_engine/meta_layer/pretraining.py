@@ -188,23 +188,16 @@ class PretrainingConfig(Settings):
     batch_size: int = Field(8, ge=1, le=1_000_000, description="Sequences in a step.")
     steps: int = Field(1000, ge=1, description="Steps of the optimiser.")
     optimizer: Literal["adamw", "muon"] = Field(
-        "adamw",
-        description="adamw, or muon for the layers' matrices and AdamW for the rest: learns in fewer steps.",
+        "adamw", description="muon: for the layers' matrices, AdamW for the rest."
     )
-    learning_rate: float = Field(6e-4, gt=0, le=1000, description="Highest learning rate of AdamW; Muon's is 10 times.")
+    learning_rate: float = Field(6e-4, gt=0, le=1000, description="Highest rate of AdamW; Muon's is 10 times.")
     weight_decay: float = Field(0.1, ge=0, description="Weight decay of matrices; the filters have none.")
-    warmup_fraction: float = Field(
-        0.02, ge=0, lt=1, description="Share of the steps in which the learning rate climbs."
-    )
+    warmup_fraction: float = Field(0.02, ge=0, lt=1, description="Share of the steps in which the rate climbs.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     check_every: int = Field(200, ge=1, description="Steps between checkpoints with a look at the held-out sequence.")
     check_batches: int = Field(16, ge=1, description="Batches of held-out sequence in each look.")
-    precision: TrainingPrecision = Field(
-        "auto", description="auto: bfloat16 mixed precision on CUDA, float32 on a CPU."
-    )
-    gradient_checkpointing: bool = Field(
-        False, description="Recompute each layer in the backward pass: less memory, a third more time."
-    )
+    precision: TrainingPrecision = Field("auto", description="auto: bfloat16 mixed on CUDA, float32 on a CPU.")
+    gradient_checkpointing: bool = Field(False, description="Less memory in the backward pass, a third more time.")
     seed: int = Field(0, ge=0, description="Of weights, sequences and dropout.")
 
 

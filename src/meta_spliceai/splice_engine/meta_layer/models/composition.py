@@ -19,7 +19,7 @@ from meta_spliceai.splice_engine.meta_layer.models.cnn import GatedCNNEncoder, S
 from meta_spliceai.splice_engine.meta_layer.models.encoder import Encoder, Features, OneHot
 from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import BothStrandsHyenaDNA
-from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED, load_hyenadna, model_config
+from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED, load_hyenadna
 from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor, Shift
 from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 
@@ -273,9 +273,7 @@ class HyenaDNADeltaPredictor(ComposedPredictor):
         seed: int = 0,
         **encoder_settings: Any,
     ) -> None:
-        model_config(model_name)  # refuses names that are no HyenaDNA
-        given = {"weights": HUB, "revision": None, "read_radius": 32, "gradient_checkpointing": False}
-        settings = {"hidden_dim": hidden_dim, "freeze_encoder": freeze_encoder, **given, **encoder_settings}
+        settings = {"hidden_dim": hidden_dim, "freeze_encoder": freeze_encoder, **encoder_settings}
         super().__init__(model_name, "delta", window, seed, settings, {"dropout": dropout})
         self.config = {"model_name": model_name, "window": window, **settings, "dropout": dropout, "seed": seed}
 

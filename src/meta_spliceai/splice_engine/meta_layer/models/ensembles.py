@@ -69,16 +69,13 @@ class QuantileEnsemble(Predictor):
         with without_weights() if first.encoder_frozen else nullcontext():
             members = [first, *(member(i) for i in range(1, len(quantiles)))]
         self.weights, self.positions, self.sites = first.weights, first.positions, first.sites
-        self.field = first.receptive_field()
+        self.field = first.field
         if first.encoder_frozen:
             self.encoder, self.encoder_frozen = first.encoder, True
             for each in members:
                 each.encoder = nn.Identity()  # type: ignore[assignment]
         self.members = nn.ModuleList(members)
         self.train(self.training)
-
-    def receptive_field(self) -> int | None:
-        return self.field
 
     def encoder_layers(self) -> list[list[nn.Parameter]]:
         """Layer by layer, those of all members together."""

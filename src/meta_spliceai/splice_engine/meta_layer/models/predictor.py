@@ -54,8 +54,8 @@ class Predictor(nn.Module):
 
     def __init__(self, window: int, config: dict[str, Any]) -> None:
         super().__init__()
-        self.window, self.positions = window, window
-        self.config = config
+        self.window, self.positions, self.config = window, window, config
+        self.field: int | None = None
         self.encoder: Encoder
         self.project: nn.Module = nn.Identity()
         self.readout: nn.Module
@@ -65,6 +65,7 @@ class Predictor(nn.Module):
         """Take an encoder, and what it says of itself."""
         self.encoder, self.weights, self.encoder_frozen = encoder, encoder.weights, encoder.frozen
         self.sites, self.positions = encoder.sites, encoder.positions - 2 * encoder.sites
+        self.field = encoder.receptive_field
 
     def encode_pair(self, ref: OneHot, alt: OneHot) -> tuple[Features, Features]:
         """Features of both sequences, in one pass of the encoder over the joined batch."""
@@ -100,10 +101,6 @@ class Predictor(nn.Module):
         positions count from the window's middle, also where the variant is shifted."""
         return self.compare(*self.encode_pair(ref, alt), shift)
 
-    def receptive_field(self) -> int | None:
-        """Bases that the encoder's middle position depends on; None if the encoder does not say."""
-        return self.encoder.receptive_field
-
     def encoder_layers(self) -> list[list[nn.Parameter]]:
         """A pre-trained encoder's parameters by layer, from the last to the first; empty if there is none."""
         return self.encoder.layers_from_last()
@@ -123,7 +120,7 @@ class Predictor(nn.Module):
             "window": self.window,
             "parameters": self.parameter_count(),
             "parameters_trained": sum(p.numel() for p in self.parameters() if p.requires_grad),
-            "receptive_field": self.receptive_field(),
+            "receptive_field": self.field,
             "weights": self.weights,
         }
 
