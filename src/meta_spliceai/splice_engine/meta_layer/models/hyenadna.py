@@ -8,6 +8,7 @@ the published checkpoints below `backbone.`, so that a checkpoint loads name by 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import Literal
 
 import torch
@@ -69,29 +70,31 @@ class _Sine(nn.Module):
         return torch.sin(self.freq * x)
 
 
-class _Positions(nn.Module):
-    """Tables that tell the filter network where a tap is: time in [0, 1] and a few slow waves."""
+class _Tables(nn.Module):
+    """Fixed numbers of the long filter: of its taps the time in [0, 1] (`t`), with a few slow waves (`z`); of its
+    channels the rates at which the taps decay with distance (`deltas`)."""
 
-    def __init__(self, config: HyenaConfig) -> None:
+    z: Tensor
+    t: Tensor
+    deltas: Tensor
+
+    def __init__(self, **tables: Tensor) -> None:
         super().__init__()
-        length, bands = config.max_seq_len, (config.emb_dim - 1) // 2
-        time = torch.linspace(0, 1, length)[:, None]
-        angle = 2 * math.pi * torch.linspace(0, length - 1, length)[:, None] / length
-        waves = torch.linspace(1e-4, bands - 1, bands)[None] * angle
-        self.register_buffer("z", torch.cat((time, waves.cos(), -waves.sin()), dim=1)[None])
-        self.register_buffer("t", time[None])
-        self.z: Tensor
-        self.t: Tensor
+        for name, table in tables.items():
+            self.register_buffer(name, table)
 
 
-class _Modulation(nn.Module):
-    """Exponential decay of the filter with distance, a rate for each channel from slow to fast."""
+def _positions(config: HyenaConfig) -> _Tables:
+    length, bands = config.max_seq_len, (config.emb_dim - 1) // 2
+    time = torch.linspace(0, 1, length)[:, None]
+    angle = 2 * math.pi * torch.linspace(0, length - 1, length)[:, None] / length
+    waves = torch.linspace(1e-4, bands - 1, bands)[None] * angle
+    return _Tables(z=torch.cat((time, waves.cos(), -waves.sin()), dim=1)[None], t=time[None])
 
-    def __init__(self, config: HyenaConfig, fast: float = 0.3, slow: float = 1.5, target: float = 1e-2) -> None:
-        super().__init__()
-        rates = torch.linspace(math.log(target) / slow, math.log(target) / fast, config.d_model)
-        self.register_buffer("deltas", rates[None, None])
-        self.deltas: Tensor
+
+def _decay(config: HyenaConfig, fast: float = 0.3, slow: float = 1.5, target: float = 1e-2) -> _Tables:
+    rates = torch.linspace(math.log(target) / slow, math.log(target) / fast, config.d_model)
+    return _Tables(deltas=rates[None, None])
 
 
 class _LongFilter(nn.Module):
@@ -101,7 +104,7 @@ class _LongFilter(nn.Module):
         super().__init__()
         width, self.frequency = config.filter_order, config.activation_freq
         self.bias = nn.Parameter(torch.randn(config.d_model))
-        self.pos_emb = _Positions(config)
+        self.pos_emb = _positions(config)
         # One sine is shared by all hidden layers: the published state dicts hold it several times, once a place.
         sine = _Sine(width, config.activation_freq)
         layers: list[nn.Module] = [nn.Linear(config.emb_dim, width), sine]
@@ -109,7 +112,7 @@ class _LongFilter(nn.Module):
             layers += [nn.Linear(width, width), sine]
         layers.append(nn.Linear(width, config.d_model, bias=False))
         self.implicit_filter = nn.Sequential(*layers)
-        self.modulation = _Modulation(config)
+        self.modulation = _decay(config)
 
     @torch.no_grad()
     def start_for(self, length: int) -> None:
@@ -166,23 +169,14 @@ class _HyenaOperator(nn.Module):
         return self.out_proj((self.filter_fn(value * inner) * outer).mT)
 
 
-class _FeedForward(nn.Module):
-    def __init__(self, config: HyenaConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.d_model, config.d_inner)
-        self.fc2 = nn.Linear(config.d_inner, config.d_model)
-
-    def forward(self, x: Hidden) -> Hidden:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-
-
 class _Layer(nn.Module):
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
         self.mixer = _HyenaOperator(config)
         self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
-        self.mlp = _FeedForward(config)
+        inner, outer = nn.Linear(config.d_model, config.d_inner), nn.Linear(config.d_inner, config.d_model)
+        self.mlp = nn.Sequential(OrderedDict(fc1=inner, gelu=nn.GELU(approximate="tanh"), fc2=outer))
 
     def forward(self, x: Hidden) -> Hidden:
         # The residual stream stays in float32: under autocast the branches come back as bfloat16.
