@@ -76,7 +76,12 @@ def pretrain(
         genome = (RegionFasta if holds_regions(fasta) else IndexedFasta)(fasta, "any")
 
     from meta_spliceai.cli.terminal import counting
-    from meta_spliceai.splice_engine.meta_layer.pretraining import PretrainingConfig, corpus_of, packaged_genes
+    from meta_spliceai.splice_engine.meta_layer.pretraining import (
+        PretrainingConfig,
+        corpus_of,
+        known_bases,
+        packaged_genes,
+    )
     from meta_spliceai.splice_engine.meta_layer.pretraining import pretrain as train
 
     corpus = packaged_genes(kept_back) if genome is None else corpus_of(genome, kept_back)
@@ -85,7 +90,7 @@ def pretrain(
     asked |= {"check_every": check_every, "gradient_checkpointing": gradient_checkpointing}
     config = PretrainingConfig.from_mapping(asked, "pretrain")
     console = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
-    known = f"{corpus.bases(False):,} bases to train on, {corpus.bases(True):,} held out"
+    known = f"{known_bases(corpus.training):,} bases to train on, {known_bases(corpus.held_out):,} held out"
     console.print(f"{corpus.name}: {known} ({', '.join(kept_back)})")
 
     def tell(step: int, bits: float, speed: float) -> None:

@@ -98,7 +98,7 @@ def test_all_public_names_are_importable() -> None:
 @pytest.mark.parametrize("window", [5001, 10001])
 def test_long_windows_are_covered_by_the_encoder(window: int) -> None:
     predictor = ValidatedDeltaPredictor(window=window, hidden_dim=4)
-    assert predictor.receptive_field() >= window
+    assert predictor.describe()["receptive_field"] >= window
     assert predictor(*pair(window, 1)).shape == (1, 3)
 
 

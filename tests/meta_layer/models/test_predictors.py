@@ -118,7 +118,7 @@ def test_what_is_not_a_saved_predictor_is_refused_by_name(tmp_path: Path) -> Non
     weights.write_bytes(whole)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "config": {**config["config"], "hidden_dim": 9}}))
-    with pytest.raises(IntegrityError, match="has shape"):
+    with pytest.raises(IntegrityError, match="is of another architecture"):
         Predictor.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "predictor": "ValidatedDelta"}))
     with pytest.raises(InputError, match="did you mean ValidatedDeltaPredictor"):
@@ -185,10 +185,10 @@ def test_weights_that_are_no_numbers_are_refused_and_half_precision_is_read(tmp_
     with pytest.raises(IntegrityError, match=r"head\.layers\.4\.bias holds values that are not finite"):
         Predictor.from_pretrained(tmp_path)
     save_file({name: tensor.int() for name, tensor in weights.items()}, file)
-    with pytest.raises(IntegrityError, match=r"int32, not floating point"):
+    with pytest.raises(IntegrityError, match=r"not finite floating point"):
         Predictor.from_pretrained(tmp_path)
     save_file({**weights, "extra": torch.ones(1)}, file)
-    with pytest.raises(IntegrityError, match=r"has besides 1 tensors \(extra"):
+    with pytest.raises(IntegrityError, match=r"of another architecture.*extra"):
         Predictor.from_pretrained(tmp_path)
     save_file({name: tensor.half() for name, tensor in weights.items()}, file)
     loaded = Predictor.from_pretrained(tmp_path)

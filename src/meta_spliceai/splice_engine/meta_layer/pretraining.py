@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,56 +42,42 @@ from meta_spliceai.splice_engine.meta_layer.training import (
     write_checkpoint,
 )
 
-Stretch = tuple[str, UInt8[np.ndarray, " length"]]
-"""Chromosome and bases."""
+Codes = UInt8[np.ndarray, " length"]
 
-_COUNTED_AT_ONCE = 2**22
-"""K-mers that are counted together: counting takes some eight bytes for each."""
+_COUNTED_AT_ONCE = 2**20
+"""K-mers that are counted together: counting takes eight bytes for each base of each."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Stretches of bases, end to end in one array.
+    """Stretches of bases (codes 0 to 4), to train on and held out for validation.
 
     Attributes:
-        codes: all bases (codes 0 to 4).
-        starts, lengths: first base of each stretch in `codes`, and its bases.
-        held_out: stretches kept for validation.
-        held_out_names: their chromosomes, as they were asked for.
+        held_out_names: chromosomes of the latter, as they were asked for.
         digest: SHA-256 of all but the name.
     """
 
     name: str
-    codes: UInt8[np.ndarray, " bases"]
-    starts: Int[np.ndarray, " stretches"]
-    lengths: Int[np.ndarray, " stretches"]
-    held_out: Bool[np.ndarray, " stretches"]
+    training: list[Codes]
+    held_out: list[Codes]
     held_out_names: tuple[str, ...]
     digest: str
 
-    def bases(self, held_out: bool) -> int:
-        """Known bases (no N) of the held-out stretches, or of the others."""
-        which = np.flatnonzero(self.held_out == held_out)
-        stretches = (self.codes[self.starts[i] : self.starts[i] + self.lengths[i]] for i in which)
-        return sum(int(np.count_nonzero(codes != N_CODE)) for codes in stretches)
-
     def kmers(self, k: int) -> Int[np.ndarray, "*bases"]:
-        """How often each k-mer occurs in the stretches that are not held out, on both strands: k axes of four bases."""
-        counted = np.repeat(~self.held_out, self.lengths)
-        ends = (self.starts + self.lengths)[:, None]
-        # A k-mer that begins in a stretch's last bases would run into the next stretch.
-        counted[np.maximum(ends - np.arange(1, k), self.starts[:, None])] = False
+        """How often each k-mer occurs in the stretches to train on, on both strands: k axes of four bases."""
         counts = np.zeros(4**k, np.int64)
-        for start in range(0, len(self.codes) - k + 1, _COUNTED_AT_ONCE):
-            begins = counted[start : min(start + _COUNTED_AT_ONCE, len(self.codes) - k + 1)].copy()
-            number = np.zeros(len(begins), np.int64)
-            for at in range(start, start + k):
-                base = self.codes[at : at + len(begins)]
-                number = 4 * number + base
-                begins &= base != N_CODE
-            counts += np.bincount(number[begins], minlength=4**k)
+        for codes in self.training:
+            for start in range(0, len(codes) - k + 1, _COUNTED_AT_ONCE):
+                each = sliding_window_view(codes[start : start + _COUNTED_AT_ONCE + k - 1].astype(np.int64), k)
+                known = each[(each != N_CODE).all(axis=1)]
+                counts += np.bincount(known @ 4 ** np.arange(k)[::-1], minlength=4**k)
         forward = counts.reshape((4,) * k)
         return forward + np.flip(forward.T)
+
+
+def known_bases(stretches: Iterable[Codes]) -> int:
+    """Bases that are not N."""
+    return sum(int(np.count_nonzero(codes != N_CODE)) for codes in stretches)
 
 
 class MarkovModel:
@@ -125,11 +112,11 @@ class MarkovModel:
 
 def corpus_of(source: SequenceSource, hold_out: Sequence[str]) -> Corpus:
     """A genome's contigs, or a sparse genome's regions; the chromosomes named are held out."""
-    stretches: list[Stretch] = []
+    stretches: list[tuple[str, Codes]] = []
     for contig, length in source.contigs().items():
         parts = source.regions(contig) if isinstance(source, RegionFasta) else [(0, length)]
         stretches += [(contig, source.fetch(contig, start, end)) for start, end in parts]
-    return _join(source.name, stretches, hold_out)
+    return _divided(source.name, stretches, hold_out)
 
 
 def packaged_genes(hold_out: Sequence[str]) -> Corpus:
@@ -138,32 +125,28 @@ def packaged_genes(hold_out: Sequence[str]) -> Corpus:
     Genes without coordinates are left out: it is not known which side of the hold-out they belong to.
     """
     genes = sorted(packaged_transcripts(), key=lambda gene: gene[0])
-    return _join(
-        "genes of frame-alignment-checks", ((str(place["chrom"]), codes) for _, place, codes in genes), hold_out
-    )
+    stretches = [(str(place["chrom"]), codes) for _, place, codes in genes]
+    return _divided("genes of frame-alignment-checks", stretches, hold_out)
 
 
-def _join(name: str, stretches: Iterable[Stretch], hold_out: Sequence[str]) -> Corpus:
-    bare = {bare_contig(chrom) for chrom in hold_out}
-    kept = [(bare_contig(chrom), codes) for chrom, codes in stretches if len(codes)]
-    unknown = bare - {chrom for chrom, _ in kept}
-    if unknown:
-        there = ", ".join(sorted({chrom for chrom, _ in kept})[:30])
-        raise InputError(f"chromosome '{sorted(unknown)[0]}' to hold out is not in {name}; it has {there}")
-    held_out = np.array([chrom in bare for chrom, _ in kept], dtype=bool)
-    if not held_out.any() or held_out.all():
+def _divided(name: str, stretches: Iterable[tuple[str, Codes]], hold_out: Sequence[str]) -> Corpus:
+    bare, digest = {bare_contig(chrom) for chrom in hold_out}, hashlib.sha256()
+    parts: dict[bool, list[Codes]] = {False: [], True: []}
+    there = set()
+    for chrom, codes in stretches:
+        held = bare_contig(chrom) in bare
+        there.add(bare_contig(chrom))
+        parts[held].append(codes)
+        digest.update(f"{len(codes)} {held} ".encode())
+        digest.update(np.ascontiguousarray(codes).data)
+    if unknown := sorted(bare - there):
         raise InputError(
-            f"{name}: hold out some chromosomes and keep others; held out: {', '.join(hold_out) or 'none'}"
+            f"chromosome '{unknown[0]}' to hold out is not in {name}; it has {', '.join(sorted(there)[:30])}"
         )
-    lengths = np.array([len(codes) for _, codes in kept], dtype=np.int64)
-    codes = np.concatenate([codes for _, codes in kept])
-    digest = hashlib.sha256(lengths.tobytes() + held_out.tobytes())
-    digest.update(codes.data)
-    corpus = Corpus(name, codes, np.cumsum(lengths) - lengths, lengths, held_out, tuple(hold_out), digest.hexdigest())
-    for part, words in ((False, "to train on"), (True, "held out")):
-        if not corpus.bases(part):
-            raise InputError(f"{name}: what is {words} has no known base, only N; hold out other chromosomes")
-    return corpus
+    for held, words in ((False, "to train on"), (True, "held out")):
+        if not known_bases(parts[held]):
+            raise InputError(f"{name}: what is {words} has no known base; hold out other chromosomes, but not all")
+    return Corpus(name, parts[False], parts[True], tuple(hold_out), digest.hexdigest())
 
 
 CURVES = "curves.parquet"
@@ -222,20 +205,18 @@ class PretrainingReport:
 
 
 class _Sequences:
-    """The corpus on the device; batches are cut there, half of them from the other strand."""
+    """A part of the corpus on the device; batches are cut there, half of them from the other strand."""
 
-    def __init__(self, corpus: Corpus, held_out: bool, length: int, device: torch.device) -> None:
-        long_enough = (corpus.lengths >= length) & (corpus.held_out == held_out)
-        if not long_enough.any():
-            which = "held-out" if held_out else "training"
-            raise InputError(
-                f"no {which} stretch of {corpus.name} has {length} bases; the longest: {corpus.lengths.max()}"
-            )
-        places = corpus.lengths[long_enough] - length + 1
-        self.codes = torch.from_numpy(np.asarray(corpus.codes)).to(device)
-        self.first = torch.from_numpy(corpus.starts[long_enough])
+    def __init__(self, stretches: list[Codes], length: int, device: torch.device) -> None:
+        longest = max(map(len, stretches))
+        if longest < length:
+            raise InputError(f"no stretch that is held out, or to train on, has {length} bases; the longest: {longest}")
+        kept = [codes for codes in stretches if len(codes) >= length]
+        self.codes = torch.from_numpy(np.concatenate(kept)).to(device)
+        lengths = torch.tensor([len(codes) for codes in kept])
+        self.first = lengths.cumsum(0) - lengths
         # Every start is equally likely: a stretch is drawn as often as it has places.
-        self.until = torch.from_numpy(np.cumsum(places))
+        self.until = (lengths - length + 1).cumsum(0)
         self.span = torch.arange(length, device=device)
         self.complement = torch.tensor([3, 2, 1, 0, N_CODE], dtype=torch.uint8, device=device)
 
@@ -276,8 +257,8 @@ class _Pretrainer:
 
     def __init__(self, corpus: Corpus, config: PretrainingConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.training = _Sequences(corpus, False, config.length, device)
-        self.held_out = _Sequences(corpus, True, config.length, device)
+        self.training = _Sequences(corpus.training, config.length, device)
+        self.held_out = _Sequences(corpus.held_out, config.length, device)
         torch.manual_seed(config.seed)
         self.model = _LanguageModel(config).to(device)
         self.optimizers = _optimizers(self.model, config)
@@ -474,6 +455,7 @@ def _in_words(facts: dict[str, Any], corpus: Corpus) -> str:
     what = "pre-trained" if facts["pretrained"] else "trained, not better than a Markov model"
     beside = ", ".join(f"order {order}: {value:.4f}" for order, value in facts["markov_bits"].items() if order != "0")
     return (
-        f"{what}: {corpus.bases(False) / 1e6:.1f} Mb of {facts['sequence']} without {', '.join(facts['held_out'])}, "
-        f"{facts['settings']['steps']:,} steps, {facts['held_out_bits']:.4f} bits a base (Markov models, {beside})"
+        f"{what}: {known_bases(corpus.training) / 1e6:.1f} Mb of {facts['sequence']} without "
+        f"{', '.join(facts['held_out'])}, {facts['settings']['steps']:,} steps, {facts['held_out_bits']:.4f} bits "
+        f"a base (Markov models, {beside})"
     )
