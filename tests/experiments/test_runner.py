@@ -41,16 +41,16 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseExceptio
     from meta_spliceai.splice_engine.meta_layer import training
 
     done = 0
-    original = training.write_last
+    original = training.write_checkpoint
 
-    def counting(state: dict[str, Any], path: Path) -> None:
+    def counting(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
         nonlocal done
-        original(state, path)
+        original(path, identity, state)
         done += 1
         if done == epochs:
             raise error
 
-    monkeypatch.setattr(training, "write_last", counting)
+    monkeypatch.setattr(training, "write_checkpoint", counting)
 
 
 def test_a_run_directory_has_everything(toy_row: ExperimentSpec, toy_runs: Workspace) -> None:
@@ -284,7 +284,7 @@ def test_a_failure_is_a_state_with_a_reason(toy_row: ExperimentSpec, workspace: 
         run_experiment(bad, workspace, "cpu", rows=catalogue)
     failed = next(run for run in workspace.runs() if run.state() == "failed")
     assert "lower learning_rate" in failed.reason()
-    assert failed.reason().endswith("or clip the gradient (gradient_clip=1; it is 0, not clipped)")
+    assert failed.reason().endswith("or clip the gradient (gradient_clip is 0, and 0 does not clip)")
     assert workspace.ledger.entries()[0]["event"] == "failed"
 
 

@@ -98,3 +98,26 @@ def test_too_few_groups_and_bad_settings_are_refused() -> None:
         BoostingConfig.from_mapping({"learning_rate": 0})
     with pytest.raises(InputError, match="settings of the trees: folds = 1: "):
         BoostingConfig.from_mapping({"folds": 1})
+
+
+@pytest.mark.parametrize("harm", ["loop", "outside", "missing", "feature", "short", "value", "threshold", "baseline"])
+def test_damaged_trees_are_noticed(harm: str) -> None:
+    x, y, groups = toy()
+    stored = dict(grow(x, y, groups, seed=1, config=SMALL).trees.arrays())
+    inner = int(np.flatnonzero(stored["left"] >= 0)[-1])
+    if harm == "loop":
+        stored["left"] = stored["left"].copy()
+        stored["left"][inner] = inner
+    elif harm == "outside":
+        stored["right"] = stored["right"].copy()
+        stored["right"][inner] = len(stored["right"])
+    elif harm == "feature":
+        stored["feature"] = stored["feature"] + 4
+    elif harm in ("value", "threshold", "baseline"):
+        stored[harm] = stored[harm] * np.nan
+    elif harm == "short":
+        stored["value"] = stored["value"][:-1]
+    else:
+        del stored["value"]
+    with pytest.raises((KeyError, ValueError), match="value" if harm == "missing" else "its trees"):
+        Trees.from_arrays(stored)

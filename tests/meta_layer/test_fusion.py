@@ -227,11 +227,30 @@ def test_damaged_files_are_noticed(tmp_path: Path, trained: tuple[pd.DataFrame, 
         Fusion.load(tmp_path / "elsewhere")
     card, arrays = (tmp_path / "fusion.json").read_text(encoding="utf-8"), (tmp_path / "fusion.npz").read_bytes()
     (tmp_path / "fusion.npz").write_bytes(arrays[: len(arrays) // 2])
-    with pytest.raises(IntegrityError, match="cannot be read"):
+    with pytest.raises(IntegrityError, match=r"cannot be read|fusion\.npz"):
         Fusion.load(tmp_path)
     (tmp_path / "fusion.npz").write_bytes(arrays)
     (tmp_path / "fusion.json").write_text(card.replace('"format": 1', '"format": 9'), encoding="utf-8")
     with pytest.raises(IntegrityError, match="format 9, this version reads 1"):
+        Fusion.load(tmp_path)
+    (tmp_path / "fusion.json").write_text(card.replace('"to_donor",', ""), encoding="utf-8")
+    with pytest.raises(IntegrityError, match="trees of"):
+        Fusion.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["weights", "altering.value", "effect.threshold", "calibration.y"])
+def test_numbers_that_are_none_are_noticed(
+    tmp_path: Path, trained: tuple[pd.DataFrame, pd.DataFrame, Fusion], name: str
+) -> None:
+    trained[2].save(tmp_path)
+    with np.load(tmp_path / "fusion.npz") as file:
+        stored = dict(file)
+    stored.update(
+        {"calibration.method": np.array("isotonic"), "calibration.x": np.ones(2), "calibration.y": np.ones(2)}
+    )
+    stored[name] = stored[name] * np.nan
+    np.savez(tmp_path / "fusion.npz", **stored)
+    with pytest.raises(IntegrityError, match=r"cannot be read|fusion\.npz"):
         Fusion.load(tmp_path)
 
 
@@ -240,5 +259,7 @@ def test_what_the_fusion_refuses(trained: tuple[pd.DataFrame, pd.DataFrame, Fusi
     _, scores, windows = made(900, 1)
     with pytest.raises(InputError, match="no Splice-altering variant"):
         fit_fusion(features, train.assign(classification="Normal"), config=CONFIG)
+    with pytest.raises(InputError, match="45 groups are in the training part as well"):
+        fit_fusion(features, train, config=CONFIG, validation=(features, train))
     with pytest.raises(InputError, match=r"same name twice \(one, one\)"):
         fusion_features(train, [scores, scores], windows)

@@ -76,6 +76,7 @@ def test_definitions_go_before_the_column_line_or_in_place_of_the_old() -> None:
         (HEAD + b"1\t5\t.\tA\tC\t.\t.\t.\n1\t5\t.\tA", "line 5: 4 tab-separated fields"),
         (HEAD + b"1\t5x\t.\tA\tC\t.\t.\t.\n", "position '5x' is not a number"),
         (HEAD + b"\n", "line 4 is empty"),
+        (HEAD + b"1\t5\t.\tA\tC" + b",C" * 65_534 + b"\t.\t.\t.\n", "line 4: 65,535 alternative alleles; .* split it"),
     ],
 )
 def test_what_is_no_vcf_is_named_with_its_line(text: bytes, message: str) -> None:

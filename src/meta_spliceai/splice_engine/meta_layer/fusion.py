@@ -98,7 +98,12 @@ class Fusion:
             effect = Trees.from_arrays(parts["effect"]) if "effect" in parts else None
             calibration = Calibration.from_arrays(parts["calibration"], where) if "calibration" in parts else None
             altering, weights = Trees.from_arrays(parts["altering"]), parts["weights"][""]
-            return cls(tuple(described["features"]), altering, effect, weights, calibration, described["card"])
+            names = tuple(described["features"])
+            if {len(names)} != {one.features for one in (altering, effect) if one is not None}:
+                raise ValueError(f"trees of {altering.features} features, but {len(names)} names")
+            if weights.shape != (3,) or not np.isfinite(weights).all():
+                raise ValueError(f"{weights.shape} weights instead of 3 finite ones")
+            return cls(names, altering, effect, weights, calibration, described["card"])
         except UNREADABLE as error:
             raise IntegrityError(f"{folder}: the fusion cannot be read ({error}); train it again") from error
 
@@ -122,7 +127,7 @@ def fit_fusion(
             the training part.
 
     Raises:
-        InputError: a side without a variant, too few groups.
+        InputError: a side without a variant, too few groups, groups shared with the validation part.
     """
     config = config or FusionConfig.from_mapping({})
     names = tuple(str(name) for name in features.columns)
@@ -161,6 +166,11 @@ def fit_fusion(
     if validation is None:
         return fusion
     held_features, held_table = validation
+    if shared := set(held_table["group"].astype(str)) & set(groups):
+        raise InputError(
+            f"validation part: {len(shared)} groups are in the training part as well, such as '{min(shared)}'; "
+            "calibration needs groups of its own"
+        )
     score, labels = fusion.predict(held_features).score, binary_labels(held_table, negatives)
     card["calibration"] = {"method": config.calibration, "rows": len(held_table)}
     return replace(fusion, calibration=fit_calibration(score, labels, config.calibration))

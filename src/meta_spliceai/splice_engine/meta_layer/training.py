@@ -204,7 +204,8 @@ class Trainer:
         if not math.isfinite(float(loss)):
             raise RunError(
                 f"the training loss became {float(loss)} in epoch {len(self.curves) + 1}; lower learning_rate "
-                f"({self.config.highest_rate:g}) or gradient_clip ({self.config.gradient_clip:g}; 0: not clipped)"
+                f"({self.config.highest_rate:g}) or clip the gradient (gradient_clip is {self.config.gradient_clip:g}, "
+                "and 0 does not clip)"
             )
 
     @torch.inference_mode()

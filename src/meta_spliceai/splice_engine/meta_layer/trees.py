@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int
 Table = Float[np.ndarray, "rows features"]
 Rows = Float[np.ndarray, " rows"]
 
+OF_A_NODE = ("feature", "threshold", "nan_left", "left", "right", "value")
+
 
 @dataclass(frozen=True)
 class Trees:
@@ -65,9 +67,24 @@ class Trees:
 
     @classmethod
     def from_arrays(cls, stored: Mapping[str, np.ndarray]) -> Trees:
-        """The trees that `arrays` gave; KeyError where one is missing."""
+        """The trees that `arrays` gave; KeyError where one is missing, ValueError where they do not fit together."""
         parts: dict[str, Any] = {name: stored[name] for name in cls.__annotations__}
-        return cls(**{name: part if part.ndim else part.item() for name, part in parts.items()})
+        trees = cls(**{name: part if part.ndim else part.item() for name, part in parts.items()})
+        nodes = len(trees.left)
+        if any(len(parts[name]) != nodes for name in OF_A_NODE):
+            raise ValueError("some nodes of its trees are missing")
+        inner = np.flatnonzero(trees.left >= 0)
+        children = np.stack([trees.left[inner], trees.right[inner]])
+        sound = [
+            (trees.root >= 0) & (trees.root < nodes),
+            (children > inner) & (children < nodes),  # children behind their parent: a walk down the tree always ends
+            (trees.feature >= 0) & (trees.feature < trees.features),
+            np.isfinite([*trees.value, trees.baseline]) & (trees.models >= 1),
+            ~np.isnan(trees.threshold),
+        ]
+        if not all(one.all() for one in sound):
+            raise ValueError("the nodes of its trees do not fit together")
+        return trees
 
 
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile)

@@ -243,6 +243,8 @@ def _blocks(path: Path) -> list[tuple[str, int, int, str, int, int, int]]:
             if not fields or fields[0].startswith("#"):
                 continue
             if fields[0] == "chain" and not header:
+                if fields[4] != "+" or fields[9] not in ("+", "-"):
+                    raise ValueError("a chain goes from the plus strand to one of the two")
                 header, old, new = fields, int(fields[5]), int(fields[10])
                 continue
             size, *gaps = (int(field) for field in fields)

@@ -266,8 +266,7 @@ def position_block_split(table: pd.DataFrame, fractions: Mapping[str, float], se
 
     The sites that occur are cut into blocks of about `BLOCK` neighbours, and whole blocks are dealt to the parts. A
     variant that changes sites of two parts (a double substitution across a border) is left out and counted. The table's
-    column `sites_mutated` holds numbers joined
-    by ";" ("7" or "7;8"); fractions and seed are as in `group_split`.
+    column `sites_mutated` holds numbers joined by ";" ("7" or "7;8"); fractions and seed are as in `group_split`.
 
     Raises:
         InputError: no such column, fewer blocks than parts, a part without a class.

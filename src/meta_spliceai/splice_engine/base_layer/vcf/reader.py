@@ -1,13 +1,14 @@
 """Opening a file of variants, whatever its kind: VCF, gzipped or bgzipped VCF, BCF; from a path or a stream.
 
-BCF is read and written by bcftools, which pysam brings. It runs in a process of its own: whatever a damaged file does
-to bcftools, it does to that process alone.
+BCF is read and written by bcftools, which pysam brings. It runs in a process of its own, and reads within bounds:
+whatever a damaged file does to bcftools, it does to that process alone.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,16 +21,19 @@ from typing import IO, cast
 
 from meta_spliceai.errors import InputError, IntegrityError, RunError
 from meta_spliceai.files import whole_file
+from meta_spliceai.read_hostile import limit
 from meta_spliceai.splice_engine.base_layer.vcf.bgzf import GZIP_MAGIC, read_blocks
-from meta_spliceai.splice_engine.base_layer.vcf.text import TextVariants
+from meta_spliceai.splice_engine.base_layer.vcf.text import (
+    HEADER_TOO_LARGE,
+    LARGEST_HEADER,
+    LONGEST_RECORD,
+    MOST_HEADER_LINES,
+    TextVariants,
+)
 
 MAGIC = b"BCF\2"
 _PIECE = 1 << 20
-_CODE = (
-    "import resource, sys; sys.platform == 'linux' and resource.setrlimit(resource.RLIMIT_AS, (1 << 32,) * 2); "
-    "import pysam.bcftools as b; b.view('--no-version', *sys.argv[1:], catch_stdout=False)"
-)
-"""Within 4 GiB: a damaged record may claim twice as much."""
+_CODE = "import sys, pysam.bcftools as b; b.view('--no-version', *sys.argv[1:], catch_stdout=False)"
 _VIEW = (sys.executable, "-P", "-c", _CODE)  # -P: no module of the user's folder is taken for pysam
 
 
@@ -63,7 +67,7 @@ def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
     ):
         sink, source = cast(IO[bytes], bcftools.stdin), cast(io.BufferedReader, bcftools.stdout)
         try:
-            fed = feeder.submit(_feed, chunks, sink)
+            fed = feeder.submit(_feed, _bounded(iter(chunks), name), sink)
             while text := source.read1(_PIECE):
                 yield text
             fed.result()
@@ -78,6 +82,40 @@ def as_text(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
 def _feed(chunks: Iterable[bytes], sink: IO[bytes]) -> None:
     with suppress(BrokenPipeError), sink:  # bcftools has ended; how, its reader finds out
         sink.writelines(chunks)
+
+
+def _bounded(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Header and records as they are, once it is sure that none is larger than any."""
+    held = bytearray()
+
+    def take(size: int, what: str, may_end: bool = False) -> bytes:
+        while len(held) < size:
+            chunk = next(chunks, None)
+            if chunk is None:
+                if may_end and not held:
+                    return b""
+                raise IntegrityError(f"{name} is truncated within {what}; fetch it again")
+            held.extend(chunk)
+        taken = bytes(held[:size])
+        del held[:size]
+        return taken
+
+    start = take(9, "its head")
+    size = int.from_bytes(start[5:], "little")
+    text = take(size, "its header") if 0 < size <= LARGEST_HEADER else b""
+    if not text or text.count(b"\n") > MOST_HEADER_LINES:
+        raise InputError(f"{name}: {HEADER_TOO_LARGE if size else 'there is no header'}")
+    yield start + text
+    number, longest = 0, limit(LONGEST_RECORD)
+    while lengths := take(8, f"record {number + 1}", may_end=True):
+        number += 1
+        size = sum(struct.unpack("<II", lengths))
+        if size > longest:
+            raise IntegrityError(
+                f"{name}: record {number} claims {size:,} bytes; if that is right, set {LONGEST_RECORD[0]} to allow "
+                f"more than {longest:,}"
+            )
+        yield lengths + take(size, f"record {number}")
 
 
 def check_convertible(source: Path) -> None:

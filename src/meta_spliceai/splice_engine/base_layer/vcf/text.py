@@ -24,11 +24,14 @@ LONGEST_RECORD = "META_SPLICEAI_LONGEST_RECORD", 2**26
 LARGEST_HEADER = 2**25
 """Bytes of a header; those of 3,000 contigs and 500,000 samples have a fifth of it."""
 MOST_HEADER_LINES = 500_000
+HEADER_TOO_LARGE = f"the header has more than {LARGEST_HEADER:,} bytes or {MOST_HEADER_LINES:,} lines"
 BLOCK_RECORDS = 1000
 BLOCK_BYTES = 1 << 25
 """What is scored together has so many records, or takes so many bytes and up to _LOOKED_AT records more."""
 _LOOKED_AT = 50
 """Records after which a block's bytes are counted."""
+MOST_ALTERNATIVES = 2**16 - 2
+"""Alternative alleles of a record: as many as a BCF can hold beside the reference."""
 
 
 Line = tuple[int, bytes]
@@ -141,9 +144,7 @@ class TextVariants:
             held += len(line)
             where = f"{self.name}, line {len(header)}"
             if held > LARGEST_HEADER or len(header) > MOST_HEADER_LINES:
-                raise InputError(
-                    f"{where}: the header has more than {LARGEST_HEADER:,} bytes or {MOST_HEADER_LINES:,} lines"
-                )
+                raise InputError(f"{where}: {HEADER_TOO_LARGE}")
             if len(header) == 1 and not line.startswith(b"##fileformat=VCF"):
                 raise InputError(
                     f"{self.name} has no VCF header: line 1 is '{line[:40].decode('latin-1').rstrip()}', expected "
@@ -202,6 +203,11 @@ class TextVariants:
         chrom, pos, _, ref, alt, _ = line.split(b"\t", 5)
         if not re.fullmatch(rb"\d{1,10}", pos):
             raise InputError(f"{self.name}, line {number}: position '{pos[:20].decode('latin-1')}' is not a number")
+        if alt.count(b",") >= MOST_ALTERNATIVES:
+            raise InputError(
+                f"{self.name}, line {number}: {alt.count(b',') + 1:,} alternative alleles; a record holds at most "
+                f"{MOST_ALTERNATIVES:,}: split it, for example with 'bcftools norm -m -'"
+            )
         alts = () if alt == b"." else tuple(text_of(alt).split(","))
         return TextRecord(line, number, text_of(chrom), int(pos), text_of(ref), alts)
 
