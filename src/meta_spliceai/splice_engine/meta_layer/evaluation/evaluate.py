@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -78,12 +78,12 @@ def evaluate(
         n_boot: bootstrap resamples over `group`; 0 for no intervals.
         fewest_scored: share of the rows that a scorer must score to be evaluated.
 
-    InputError: see `check_predictions`; no rows scored by all scorers.
+    Raises:
+        InputError: see `check_predictions`; no rows scored by all scorers.
     """
     points = points or OperatingPoints()
     negatives = check_negatives(negatives)
-    frame = check_predictions(predictions, scorers)
-    rows, left_out, coverage = _rows_in_common(frame, scorers, fewest_scored)
+    rows, left_out, coverage = _rows_in_common(check_predictions(predictions, scorers), scorers, fewest_scored)
     plan = plan_resamples(rows["group"], n_boot, seed)
     truths = _truths(rows, plan, negatives)
     for class_name, of_class in rows[~truths["binary"].kept].groupby("classification", sort=False):
@@ -101,9 +101,7 @@ def evaluate(
         "bootstrap": "percentile, over groups",
         "groups": plan.n_groups,
         "rows": {name: int(truths[truth].kept.sum()) for name, truth in _ROWS.items()},
-        "points": {key: list(value) for key, value in asdict(points).items()},
-        "labels": {metric.name: metric.label for metric in points.metrics()},
-        "pitfalls": {metric.name: metric.pitfall for metric in points.metrics() if metric.pitfall},
+        **_described(points),
     }
     metrics = []
     why: dict[tuple[str, str], str] = {}
@@ -125,11 +123,8 @@ def evaluate(
                     "seed_sd": spread.get(key, NAN),
                 }
             )
-    # Scorer minus rival for every scorer and every rival: the reference, the baselines and the base scorers.
-    rivals = dict.fromkeys([reference] if reference else [])
-    rivals |= dict.fromkeys(scorer.name for scorer in scorers if scorer.kind != "learned")
     differences = []
-    for mine, rival in ((scorer.name, rival) for scorer in scorers for rival in rivals if rival != scorer.name):
+    for mine, rival in _pairs(scorers, reference):
         for metric in points.metrics():
             keys = [(name, metric.name) for name in (mine, rival)]
             reason = next((f"{key[0]}: {why[key]}" for key in keys if why[key]), "")
@@ -138,6 +133,21 @@ def evaluate(
             differences.append({"scorer": mine, "reference": rival, "metric": metric.name, **bounded})
     tables = tidy(metrics, METRIC_COLUMNS), tidy(differences, DIFFERENCE_COLUMNS)
     return Evaluation(list(scorers), *tables, coverage, settings)
+
+
+def _described(points: OperatingPoints) -> dict[str, Any]:
+    return {
+        "points": {key: list(value) for key, value in asdict(points).items()},
+        "labels": {metric.name: metric.label for metric in points.metrics()},
+        "pitfalls": {metric.name: metric.pitfall for metric in points.metrics() if metric.pitfall},
+    }
+
+
+def _pairs(scorers: Sequence[Scorer], reference: str | None) -> Iterator[tuple[str, str]]:
+    """Every scorer with every rival: the reference, the baselines and the base scorers."""
+    rivals = dict.fromkeys([reference] if reference else [])
+    rivals |= dict.fromkeys(scorer.name for scorer in scorers if scorer.kind != "learned")
+    return ((scorer.name, rival) for scorer in scorers for rival in rivals if rival != scorer.name)
 
 
 def covering(scorers: Sequence[Scorer], rows: pd.DataFrame) -> list[Scorer]:

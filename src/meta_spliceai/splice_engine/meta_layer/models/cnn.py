@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.models.encoder import Encoder, Features, OneHot
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Encoder, Features, OneHot
 
 Inner = Float[Tensor, "batch channels 1 length"]
 

@@ -16,11 +16,10 @@ from torch.nn import functional as F
 
 from meta_spliceai.errors import InputError, unknown_value
 from meta_spliceai.splice_engine.meta_layer.models.cnn import GatedCNNEncoder, SimpleCNNEncoder
-from meta_spliceai.splice_engine.meta_layer.models.encoder import Encoder, Features, OneHot
 from meta_spliceai.splice_engine.meta_layer.models.heads import HEADS
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import BothStrandsHyenaDNA
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import HUB, PUBLISHED, load_hyenadna
-from meta_spliceai.splice_engine.meta_layer.models.predictor import Predictor, Shift
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Encoder, Features, OneHot, Predictor, Shift
 from meta_spliceai.splice_engine.meta_layer.settings import MEMBERS, READ_RADIUS, SITE_REACH, TRUNK, TrunkConfig
 
 
@@ -48,23 +47,27 @@ class BaseTrunk(Encoder):
         )
 
 
-def _hyenadna(
-    window: int,
-    seed: int,
-    model_name: str,
-    hidden_dim: int = 256,
-    freeze_encoder: bool = True,
-    weights: str = HUB,
-    revision: str | None = None,
-    read_radius: int | None = 32,
-    gradient_checkpointing: bool = False,
-) -> Encoder:
-    model, origin = load_hyenadna(
-        model_name, weights, revision, seed=seed, gradient_checkpointing=gradient_checkpointing
-    )
-    encoder = BothStrandsHyenaDNA(model, window, read_radius, hidden_dim)
-    encoder.weights, encoder.frozen = origin, freeze_encoder
-    return encoder.requires_grad_(not freeze_encoder)
+def _hyenadna(model_name: str) -> Callable[..., Encoder]:
+    """What makes the encoder from a HyenaDNA of a published size."""
+
+    def make(
+        window: int,
+        seed: int,
+        hidden_dim: int = 256,
+        freeze_encoder: bool = True,
+        weights: str = HUB,
+        revision: str | None = None,
+        read_radius: int | None = 32,
+        gradient_checkpointing: bool = False,
+    ) -> Encoder:
+        model, origin = load_hyenadna(
+            model_name, weights, revision, seed=seed, gradient_checkpointing=gradient_checkpointing
+        )
+        encoder = BothStrandsHyenaDNA(model, window, read_radius, hidden_dim)
+        encoder.weights, encoder.frozen = origin, freeze_encoder
+        return encoder.requires_grad_(not freeze_encoder)
+
+    return make
 
 
 def base_trunk(
@@ -85,12 +88,12 @@ def base_trunk(
 ENCODERS: dict[str, Callable[..., Encoder]] = {
     "simple-cnn": SimpleCNNEncoder,
     "gated-cnn": GatedCNNEncoder,
-    **{name: partial(_hyenadna, model_name=name) for name in PUBLISHED},
+    **{name: _hyenadna(name) for name in PUBLISHED},
     **{f"{family}{TRUNK}": partial(base_trunk, family=family) for family in ("spliceai", "cispliceai")},
 }
 """Name of an encoder: what makes it from a window, a seed if it asks for one, and its own settings."""
 
-_GIVEN = {"window", "seed", "model_name", "family", "width", "inputs", "channels", "positions"}
+_GIVEN = {"window", "seed", "family", "width", "inputs", "channels", "positions"}
 
 
 def settings_of(kind: str, name: str) -> list[str]:

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from meta_spliceai.errors import InputError
 from meta_spliceai.splice_engine.meta_layer.models.composition import ComposedPredictor
-from meta_spliceai.splice_engine.meta_layer.models.encoder import Features, OneHot
 from meta_spliceai.splice_engine.meta_layer.models.heads import QuantileHead
-from meta_spliceai.splice_engine.meta_layer.models.hyenadna_weights import without_weights
 from meta_spliceai.splice_engine.meta_layer.models.predictor import (
+    Features,
+    OneHot,
     Predictor,
     Shift,
     model_card,
     read_config,
+    without_weights,
     write_description,
 )
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from meta_spliceai.errors import InputError
-from meta_spliceai.splice_engine.meta_layer.models.encoder import Encoder, Features, OneHot
+from meta_spliceai.splice_engine.meta_layer.models.predictor import Encoder, Features, OneHot
 
 BASE_TOKENS = (7, 8, 9, 10)
 """Token of A, C, G, T: the published vocabulary keeps 0 to 6 for special tokens."""

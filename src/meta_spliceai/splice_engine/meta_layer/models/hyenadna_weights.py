@@ -11,9 +11,7 @@ that names anything else is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +34,10 @@ from meta_spliceai.resources.resolve import (
 )
 from meta_spliceai.splice_engine.base_layer.families import UNREADABLE, load_state, read_torch
 from meta_spliceai.splice_engine.meta_layer.models.hyenadna import HyenaConfig, HyenaDNA
+from meta_spliceai.splice_engine.meta_layer.models.predictor import READ_NEXT, SCRATCH
 
 HUB = "hub"
 PACKAGED = "packaged"
-SCRATCH = "scratch"
 
 
 class PublishedModel(NamedTuple):
@@ -75,9 +73,6 @@ _SHELLS = ("argparse.", "hydra.", "lightning.", "lightning_fabric.", "omegaconf.
 
 _PLAIN = {f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple")} | {"typing.Any"}
 """Plain types, which OmegaConf's settings name as the kind of what they hold."""
-
-
-_READ_NEXT = ContextVar("weights are read from a saved predictor next", default=False)
 
 
 def model_config(name: str) -> HyenaConfig:
@@ -116,7 +111,7 @@ def load_hyenadna(
         IntegrityError: a file is truncated or does not hold what its config says.
     """
     expected = model_config(name)
-    if weights == SCRATCH or _READ_NEXT.get():
+    if weights == SCRATCH or READ_NEXT.get():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return HyenaDNA(expected, gradient_checkpointing), f"scratch (random, seed {seed})"
@@ -131,17 +126,6 @@ def load_hyenadna(
     place = "packaged encoder" if weights == PACKAGED else "folder"
     told = f"{found.origin}; " if found.origin else ""
     return model, origin or f"{place} {folder.name} ({told}sha256 {digest[:12]})"
-
-
-@contextmanager
-def without_weights() -> Iterator[None]:
-    """A block in which models are built with random weights, wherever theirs should come from: they are read from a
-    saved predictor next."""
-    before = _READ_NEXT.set(True)
-    try:
-        yield
-    finally:
-        _READ_NEXT.reset(before)
 
 
 def require_weights(name: str, weights: str = HUB, revision: str | None = None) -> None:
