@@ -26,6 +26,7 @@ def test_the_page_of_limits_says_what_the_code_does() -> None:
     rows = [f"| {_size(size)} | `{variable}` |" for variable, size in variables]
     rows += [
         f"| {_size(text.LARGEST_HEADER)}, {text.MOST_HEADER_LINES:,} lines |",
+        f"| {text.MOST_ALTERNATIVES:,}, as many",
         f"| {info_field.LONGEST_ALTERNATIVE:,} bases;",
         f"| {_size(read_hostile.LONGEST_LINE)} |",
         f"| {brca1_sge.MOST_ROWS:,} rows, {brca1_sge.MOST_COLUMNS} columns |",
