@@ -45,7 +45,7 @@ def test_keeps_what_matches_and_accounts_for_the_rest(variants: Make) -> None:
         "reference mismatch": 1,
     }
     assert coverage.examples["reference mismatch"] == ["row 3: v2 (chr1:3 A>C) expects A, toy.fa (GRCh38) has G"]
-    assert coverage.examples["no reference sequence at the variant"][0].endswith("has N")
+    assert coverage.examples["no reference sequence at the variant"][0].endswith("has N in toy.fa")
     assert "row 5: v4" in coverage.examples["contig not in genome"][0]
 
 

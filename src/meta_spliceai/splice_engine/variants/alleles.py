@@ -71,9 +71,11 @@ def compare_reference(
         if chrom not in known:
             reason = NO_CONTIG
         elif not np.array_equal(expected, found := genome.fetch(known[chrom], pos - 1, pos - 1 + len(ref))):
-            reason = NO_SEQUENCE if (found == N_CODE).any() else MISMATCH
-            told = f" expects {ref}, {source} ({genome.build}) has {decode(found)}"
-            complemented += reason == MISMATCH and np.array_equal(reverse_complement(expected), found)
+            if (found == N_CODE).any():
+                reason, told = NO_SEQUENCE, f" has {decode(found)} in {source}"
+            else:
+                reason, told = MISMATCH, f" expects {ref}, {source} ({genome.build}) has {decode(found)}"
+                complemented += np.array_equal(reverse_complement(expected), found)
         found_reasons.append(reason)
         if reason:
             lost[reason].append(f"row {number}: {name} ({chrom}:{pos} {ref}>{alt}){told}")
