@@ -255,8 +255,10 @@ def test_numbers_that_are_none_are_noticed(
 
 
 def test_what_the_fusion_refuses(trained: tuple[pd.DataFrame, pd.DataFrame, Fusion]) -> None:
-    features, train, _ = trained
+    features, train, fusion = trained
     _, scores, windows = made(900, 1)
+    with pytest.raises(InputError, match="1 features that it was trained on are missing, such as 'one: loss'"):
+        fusion.predict(features.drop(columns="one: loss"))
     with pytest.raises(InputError, match="no Splice-altering variant"):
         fit_fusion(features, train.assign(classification="Normal"), config=CONFIG)
     with pytest.raises(InputError, match="45 groups are in the training part as well"):

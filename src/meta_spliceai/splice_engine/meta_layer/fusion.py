@@ -55,7 +55,14 @@ class Fusion:
 
     def predict(self, features: pd.DataFrame) -> Scores:
         """Calibrated probability of Splice-altering as the score; the predicted effect, if there is one, as the sign.
-        The features are those that the model was trained on, and others as well."""
+
+        Raises:
+            InputError: a feature that the model was trained on is missing.
+        """
+        if missing := [name for name in self.features if name not in features]:
+            raise InputError(
+                f"fusion: {len(missing)} features that it was trained on are missing, such as '{missing[0]}'"
+            )
         x = features[list(self.features)].to_numpy(dtype=np.float64)
         second = None if self.effect is None else self.effect.raw(x)
         odds = self.weights[0] + self.weights[1] * self.altering.raw(x)
