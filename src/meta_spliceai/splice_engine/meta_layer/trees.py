@@ -79,7 +79,7 @@ class Trees:
             (trees.root >= 0) & (trees.root < nodes),
             (children > inner) & (children < nodes),  # children behind their parent: a walk down the tree always ends
             (trees.feature >= 0) & (trees.feature < trees.features),
-            np.isfinite([*trees.value, trees.baseline]) & (trees.models >= 1),
+            np.isfinite(np.append(trees.value, trees.baseline)) & (trees.models >= 1),
             ~np.isnan(trees.threshold),
         ]
         if not all(one.all() for one in sound):

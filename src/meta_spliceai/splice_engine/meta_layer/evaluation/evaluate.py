@@ -108,13 +108,12 @@ def evaluate(
     for scorer in scorers:
         for metric in points.metrics():
             key, truth = (scorer.name, metric.name), truths[metric.truth]
-            reason = left_out.get(scorer.name) or _why_undefined(metric, scorer, rows, truth)
-            found = _bounded(values.get(key), truth, reason)
-            why[key] = reason if np.isnan(found["estimate"]) else ""
+            defined = key in values and not np.isnan(values[key][0])
+            why[key] = "" if defined else left_out.get(scorer.name) or _why_undefined(metric, scorer, rows, truth)
             metrics.append(
                 {
                     **{"scorer": scorer.name, "kind": scorer.kind, "metric": metric.name},
-                    **found,
+                    **_bounded(values.get(key), truth, why[key]),
                     "n": len(truth.values),
                     "n_positive": int(truth.values.sum()) if metric.truth == "binary" else None,
                     "n_groups": truth.n_groups,
