@@ -227,7 +227,7 @@ def test_damaged_files_are_noticed(tmp_path: Path, trained: tuple[pd.DataFrame, 
         Fusion.load(tmp_path / "elsewhere")
     card, arrays = (tmp_path / "fusion.json").read_text(encoding="utf-8"), (tmp_path / "fusion.npz").read_bytes()
     (tmp_path / "fusion.npz").write_bytes(arrays[: len(arrays) // 2])
-    with pytest.raises(IntegrityError, match=r"cannot be read|fusion\.npz"):
+    with pytest.raises(IntegrityError, match="cannot be read"):
         Fusion.load(tmp_path)
     (tmp_path / "fusion.npz").write_bytes(arrays)
     (tmp_path / "fusion.json").write_text(card.replace('"format": 1', '"format": 9'), encoding="utf-8")
@@ -250,14 +250,14 @@ def test_numbers_that_are_none_are_noticed(
     )
     stored[name] = stored[name] * np.nan
     np.savez(tmp_path / "fusion.npz", **stored)
-    with pytest.raises(IntegrityError, match=r"cannot be read|fusion\.npz"):
+    with pytest.raises(IntegrityError, match=r"fusion\.npz"):
         Fusion.load(tmp_path)
 
 
 def test_what_the_fusion_refuses(trained: tuple[pd.DataFrame, pd.DataFrame, Fusion]) -> None:
     features, train, fusion = trained
     _, scores, windows = made(900, 1)
-    with pytest.raises(InputError, match="1 features that it was trained on are missing, such as 'one: loss'"):
+    with pytest.raises(InputError, match="1 features missing, such as 'one: loss'"):
         fusion.predict(features.drop(columns="one: loss"))
     with pytest.raises(InputError, match="no Splice-altering variant"):
         fit_fusion(features, train.assign(classification="Normal"), config=CONFIG)

@@ -19,13 +19,14 @@ import pandas as pd
 from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 
-from meta_spliceai.errors import InputError, IntegrityError
+from meta_spliceai.errors import InputError
 from meta_spliceai.files import atomic_write
+from meta_spliceai.read_hostile import one_error
 from meta_spliceai.splice_engine.meta_layer.boosting import grow
 from meta_spliceai.splice_engine.meta_layer.evaluation.calibration import Calibration, fit_calibration
 from meta_spliceai.splice_engine.meta_layer.evaluation.scorers import NEGATIVES, Scores, binary_labels, training_labels
 from meta_spliceai.splice_engine.meta_layer.settings import FusionConfig
-from meta_spliceai.splice_engine.meta_layer.trees import UNREADABLE, Rows, Trees, read_parts
+from meta_spliceai.splice_engine.meta_layer.trees import Rows, Trees, read_parts
 
 ARRAYS = "fusion.npz"
 CARD = "fusion.json"
@@ -61,7 +62,8 @@ class Fusion:
         """
         if missing := [name for name in self.features if name not in features]:
             raise InputError(
-                f"fusion: {len(missing)} features that it was trained on are missing, such as '{missing[0]}'"
+                f"fusion: {len(missing)} features missing, such as '{missing[0]}'; give the base networks and windows "
+                "it was trained with"
             )
         x = features[list(self.features)].to_numpy(dtype=np.float64)
         second = None if self.effect is None else self.effect.raw(x)
@@ -96,7 +98,7 @@ class Fusion:
             if not (folder / name).is_file():
                 raise InputError(f"{folder}: no {name}; train a fusion first")
         where = str(folder / ARRAYS)
-        try:
+        with one_error(f"{where}: the fusion cannot be read: it", "train it again"):
             described = json.loads((folder / CARD).read_text(encoding="utf-8"))
             with (folder / ARRAYS).open("rb") as handle:
                 parts = read_parts(handle)
@@ -111,8 +113,6 @@ class Fusion:
             if weights.shape != (3,) or not np.isfinite(weights).all():
                 raise ValueError(f"{weights.shape} weights instead of 3 finite ones")
             return cls(names, altering, effect, weights, calibration, described["card"])
-        except UNREADABLE as error:
-            raise IntegrityError(f"{folder}: the fusion cannot be read ({error}); train it again") from error
 
 
 def fit_fusion(

@@ -14,8 +14,9 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.special import expit
 
-from meta_spliceai.errors import IntegrityError, unknown_value
-from meta_spliceai.splice_engine.meta_layer.trees import UNREADABLE, Trees, read_parts
+from meta_spliceai.errors import unknown_value
+from meta_spliceai.read_hostile import one_error
+from meta_spliceai.splice_engine.meta_layer.trees import Trees, read_parts
 
 DEFAULT = "fusion-cispliceai"
 POSITION = ("in_exon", "to_acceptor", "to_donor", "nearest", "length change")
@@ -112,15 +113,13 @@ def load_shipped(name: str = DEFAULT) -> ShippedPredictor:
     """A predictor of the package; InputError where there is none of this name, IntegrityError where it is damaged."""
     if name not in names():
         raise unknown_value("predictor", name, names())
-    try:
+    with one_error(f"predictor {name} of the package", "install again"):
         stored = json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8"))
         with (_folder() / f"{name}.npz").open("rb") as handle:
             parts = read_parts(handle)
         linear = parts.pop("linear")[""].astype(np.float64)
         trees = tuple(Trees.from_arrays(own) for own in parts.values())
         return ShippedPredictor(name=name, linear=linear, trees=trees, **stored)
-    except UNREADABLE as error:
-        raise IntegrityError(f"predictor {name} of the package is damaged ({error}); install again") from error
 
 
 def _folder() -> Any:

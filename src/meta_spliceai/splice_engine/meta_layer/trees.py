@@ -5,7 +5,6 @@ No pickle: loading a file can run no code.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import IO, Any
@@ -85,10 +84,6 @@ class Trees:
         if not all(one.all() for one in sound):
             raise ValueError("the nodes of its trees do not fit together")
         return trees
-
-
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile)
-"""What reading a damaged .npz file or the JSON beside it raises."""
 
 
 def read_parts(handle: IO[bytes]) -> dict[str, dict[str, np.ndarray]]:
